@@ -1,0 +1,429 @@
+"""The frozen records that cross a layer. Nothing here computes, and nothing here imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+Verdict = Literal["met", "missed", "undecidable"]
+Widths = Mapping[str, int]
+"""Channels kept, by group name."""
+
+
+class Progress(Protocol):
+    """How a long stage tells the outside how far it is. The library itself never prints."""
+
+    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None: ...
+
+
+def silent(stage: str, done: int, total: int, note: str = "") -> None:
+    """A `Progress` that says nothing."""
+
+
+# --- the graph -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A captured model: `torch.export`'s ATen program as a trainable module.
+
+    `program` keeps the user's parameter names; `example_inputs` are the caller's own tensors
+    (batch as given); `dynamic_batch` says whether dimension 0 may vary.
+    """
+
+    program: torch.fx.GraphModule
+    example_inputs: tuple[torch.Tensor, ...]
+    name: str = "model"
+    dynamic_batch: bool = True
+
+    def module(self) -> torch.nn.Module:
+        """The network as an ordinary `nn.Module`: trainable, `train()` and `eval()` work.
+
+        It is the graph's own module, not a copy: training it trains the graph.
+        """
+        return self.program
+
+
+# --- channels --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ParameterSlice:
+    """What each channel of a group owns of one parameter or buffer.
+
+    `positions` is (channels, k): channel i owns the k indices `positions[i]` along `dim`.
+    `role` is "out" where the channel is produced by this parameter, "in" where it is consumed,
+    and "own" for per-channel parameters (batch norm, position tables).
+    """
+
+    parameter: str
+    dim: int
+    positions: NDArray[np.int64]
+    role: Literal["out", "in", "own"]
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """Channels that may be kept or removed one by one, each with everything tied to it.
+
+    Channel i of the group lives in part `part_of[i]`; a plan keeps the same number in every part
+    (grouped convolutions); most groups have a single part.
+    """
+
+    name: str
+    size: int
+    slices: tuple[ParameterSlice, ...]
+    part_of: NDArray[np.int64]
+
+    @property
+    def parts(self) -> int:
+        """How many parts must keep equal counts."""
+        return int(self.part_of.max()) + 1 if self.size else 0
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """Channels that may not be removed, with the op that pins them and the user's line."""
+
+    name: str
+    size: int
+    op: str
+    reason: str
+    source: str
+
+
+@dataclass(frozen=True)
+class EqualCounts:
+    """The kept channels of every part, weighted by multiplicity, must add up to the same number."""
+
+    parts: tuple[tuple[tuple[str, int], ...], ...]
+
+
+@dataclass(frozen=True)
+class Extent:
+    """A tensor dimension as a function of widths: fixed + sum of multiplicity * kept channels."""
+
+    fixed: int
+    terms: tuple[tuple[str, int], ...] = ()
+
+    def at(self, widths: Widths) -> int:
+        """The dimension's size under `widths` (channels kept by group)."""
+        return self.fixed + sum(mult * widths[group] for group, mult in self.terms)
+
+
+@dataclass(frozen=True)
+class ChannelGroups:
+    """Everything about a graph's channels: what can go, what cannot and why, and all sizes.
+
+    `extents` maps each tensor-valued node's name to its dimensions (batch 1) as `Extent`s.
+    """
+
+    groups: tuple[ChannelGroup, ...]
+    pinned: tuple[Pinned, ...]
+    equal_counts: tuple[EqualCounts, ...]
+    extents: Mapping[str, tuple[Extent, ...]]
+    fingerprint: str
+
+    def __getitem__(self, name: str) -> ChannelGroup:
+        for group in self.groups:
+            if group.name == name:
+                return group
+        raise KeyError(name)
+
+    def full_widths(self) -> dict[str, int]:
+        """Every group's full size."""
+        return {group.name: group.size for group in self.groups}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Importance of each channel: one float array of length `group.size` per group name."""
+
+    criterion: str
+    values: Mapping[str, NDArray[np.float64]]
+
+
+# --- target, cost ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Target:
+    """One device profile, as read from a TOML file by `targets.load_target`."""
+
+    name: str
+    description: str
+    backend: str
+    runner: str
+    dtype: str
+    threads: int
+    costs: Literal["measured", "estimated"]
+    max_size_bytes: int | None = None
+    max_memory_bytes: int | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True, order=True)
+class KernelKey:
+    """One kernel as the runtime executes it, after its own fusion.
+
+    `shapes` are the input tensors' (N C H W, or ..., C for linear), batch 1; `attrs` are sorted
+    (name, value) pairs such as ("kernel", (3, 3)), ("stride", (1, 1)), ("out_channels", 64),
+    ("activation", "relu").
+    """
+
+    op: str
+    shapes: tuple[tuple[int, ...], ...]
+    attrs: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel whose sizes depend on widths: a `KernelKey` with `Extent`s for sizes.
+
+    `nodes` names the graph nodes it executes; `shapes` and the values of `attrs` may hold
+    `Extent`s.
+    """
+
+    op: str
+    nodes: tuple[str, ...]
+    shapes: tuple[tuple[Extent, ...], ...]
+    attrs: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def groups(self) -> frozenset[str]:
+        """The groups whose widths this kernel's cost depends on."""
+        extents = [e for shape in self.shapes for e in shape]
+        extents += [v for _, v in self.attrs if isinstance(v, Extent)]
+        return frozenset(name for e in extents for name, _ in e.terms)
+
+    def at(self, widths: Widths) -> KernelKey:
+        """The concrete kernel under `widths`."""
+        return KernelKey(
+            self.op,
+            tuple(tuple(e.at(widths) for e in shape) for shape in self.shapes),
+            tuple((k, v.at(widths) if isinstance(v, Extent) else v) for k, v in self.attrs),
+        )
+
+
+class CostModel(Protocol):
+    """Predicted cost of a network at any widths on one target."""
+
+    @property
+    def kernels(self) -> tuple[Kernel, ...]:
+        """The network's kernels, in execution order."""
+        ...
+
+    def kernel_us(self, key: KernelKey) -> float:
+        """Predicted time of one kernel, microseconds."""
+        ...
+
+    def latency_ms(self, widths: Widths) -> float:
+        """Predicted latency of the whole network, milliseconds, corrections included."""
+        ...
+
+    def size_bytes(self, widths: Widths) -> int:
+        """Predicted .pte size."""
+        ...
+
+    def corrected(self, widths: Widths, measured_ms: float) -> CostModel:
+        """A model that agrees with a measured whole program at `widths`."""
+        ...
+
+
+# --- plan ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the final program may cost. Any may be None; all that are set must hold.
+
+    `speedup` is relative to the measured baseline; `max_drop` is in points of the metric.
+    """
+
+    latency_ms: float | None = None
+    speedup: float | None = None
+    size_bytes: int | None = None
+    max_drop: float | None = None
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A lowered program on disk with what the host knows of it."""
+
+    path: Path
+    target: str
+    size_bytes: int
+    sha256: str
+    delegated_nodes: int
+    other_ops: Mapping[str, int] = field(default_factory=dict)
+    planned_bytes: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a measurement was taken under. Samples from different conditions never mix."""
+
+    device: str
+    cpu: str
+    runtime: str
+    backend: str
+    dtype: str
+    threads: int
+    governor: str | None
+    frequency_mhz: float | None
+    temperature_c: float | None
+    load: float
+    date: str
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Latency samples of one program: milliseconds of one execution each, several processes.
+
+    `cpu_ms` holds the CPU time of the same samples where one thread runs, else is empty.
+    """
+
+    path: Path
+    samples_ms: tuple[float, ...]
+    cpu_ms: tuple[float, ...]
+    median_ms: float
+    p10_ms: float
+    p90_ms: float
+    interval_ms: tuple[float, float]
+    peak_rss_bytes: int
+    processes: int
+    conditions: Conditions
+    warnings: tuple[str, ...] = ()
+    estimated: bool = False
+
+
+# --- recovery --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A value of the task's metric; `higher_is_better` for accuracy, False for a loss."""
+
+    name: str
+    value: float
+    higher_is_better: bool = True
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train. Rates are for the batch size given; `distill` is the teacher's share."""
+
+    epochs: int = 3
+    lr: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    warmup: float = 0.1
+    distill: float = 0.5
+    temperature: float = 4.0
+    label_smoothing: float = 0.0
+    clip: float = 5.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """Everything `fit` needs beside the model and the data."""
+
+    target: Target
+    budget: Budget
+    out: Path
+    recipe: Recipe = field(default_factory=Recipe)
+    baseline_epochs: int = 10
+    criterion: str | None = None
+    """None means Taylor where there is data, L2 where there is none (and the report says which)."""
+    seed: int = 0
+    force: bool = False
+
+
+# --- report ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Side:
+    """One program in the report: the baseline or the final one."""
+
+    latency: Measurement
+    size_bytes: int
+    params: int
+    macs: int
+    planned_bytes: int
+    metric: Metric | None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a run: what it was, how long it took, and the metric on the validation split."""
+
+    name: str
+    seconds: float
+    metric: Metric | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One weight-carrying layer before and after: its width (in, out) and its cost."""
+
+    name: str
+    op: str
+    before: tuple[int, int]
+    after: tuple[int, int]
+    before_us: float | None
+    after_us: float | None
+
+
+@dataclass(frozen=True)
+class Round:
+    """One turn of the closed loop: what was predicted, what was measured."""
+
+    budget_ms: float | None
+    predicted_ms: float | None
+    measured_ms: float | None
+    size_bytes: int
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Eager against .pte on real inputs: max |difference|, and that over max |eager|."""
+
+    max_abs: float
+    max_rel: float
+    samples: int
+    top1_agreement: float | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """The whole of one `fit`. `report.json` is this, through `report.to_json`."""
+
+    model: str
+    target: Target
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    budget: Budget
+    baseline: Side
+    final: Side
+    speedup: float
+    speedup_interval: tuple[float, float]
+    parity: Parity
+    stages: tuple[Stage, ...]
+    rounds: tuple[Round, ...]
+    layers: tuple[Layer, ...]
+    pinned: tuple[Pinned, ...]
+    artifacts: Mapping[str, str]
+    versions: Mapping[str, str]
+    notes: Sequence[str] = ()
