@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -103,19 +104,22 @@ class Pinned:
 class EqualCounts:
     """The kept channels of every part, weighted by multiplicity, must add up to the same number."""
 
-    parts: tuple[tuple[tuple[str, int], ...], ...]
+    parts: tuple[tuple[tuple[str, int | Fraction], ...], ...]
 
 
 @dataclass(frozen=True)
 class Extent:
-    """A tensor dimension as a function of widths: fixed + sum of multiplicity * kept channels."""
+    """A tensor dimension as a function of widths: fixed + sum of multiplicity * kept channels.
+
+    A multiplicity is a fraction where the dimension holds one part of a group's channels.
+    """
 
     fixed: int
-    terms: tuple[tuple[str, int], ...] = ()
+    terms: tuple[tuple[str, int | Fraction], ...] = ()
 
     def at(self, widths: Widths) -> int:
         """The dimension's size under `widths` (channels kept by group)."""
-        return self.fixed + sum(mult * widths[group] for group, mult in self.terms)
+        return self.fixed + int(sum(mult * widths[group] for group, mult in self.terms))
 
 
 @dataclass(frozen=True)
@@ -232,6 +236,10 @@ class CostModel(Protocol):
         """Predicted .pte size."""
         ...
 
+    def steps(self, group: str) -> tuple[int, ...]:
+        """The widths of a group worth choosing from: where the measured staircase steps."""
+        ...
+
     def corrected(self, widths: Widths, measured_ms: float) -> CostModel:
         """A model that agrees with a measured whole program at `widths`."""
         ...
@@ -288,7 +296,9 @@ class Conditions:
 class Measurement:
     """Latency samples of one program: milliseconds of one execution each, several processes.
 
-    `cpu_ms` holds the CPU time of the same samples where one thread runs, else is empty.
+    `cpu_ms` holds the CPU time of the same samples where one thread runs, else is empty. Both hold
+    all of one process's samples, then the next one's. `clock` says which of the two the median, the
+    percentiles and the interval were computed from. `peak_rss_bytes` is 0 where it is not known.
     """
 
     path: Path
@@ -303,6 +313,7 @@ class Measurement:
     conditions: Conditions
     warnings: tuple[str, ...] = ()
     estimated: bool = False
+    clock: Literal["wall", "cpu"] = "wall"
 
 
 # --- recovery --------------------------------------------------------------------------------

@@ -1,0 +1,11 @@
+"""Which channels of a graph must live or die together (see core.py for how it is found out)."""
+
+from __future__ import annotations
+
+from edgeprune.channels import contraction as contraction
+from edgeprune.channels import elementwise as elementwise
+from edgeprune.channels import movement as movement
+from edgeprune.channels import reduction as reduction
+from edgeprune.channels.grouping import channel_groups
+
+__all__ = ["channel_groups"]

@@ -1,0 +1,88 @@
+"""Groups, scores, costs and a budget → a Plan. Pure: the same problem gives the same plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from edgeprune.channels import channel_groups
+from edgeprune.errors import BudgetError, PlanError
+from edgeprune.planning.search import Limits, Search
+from edgeprune.planning.widths import families, nearest, strongest
+from edgeprune.plans import Plan
+from edgeprune.records import Budget, ChannelGroups, CostModel, Graph, Scores
+from edgeprune.scoring import score
+
+__all__ = ["Known", "Limits", "plan", "plan_within", "uniform"]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What planning rests on: groups and scores of a graph."""
+
+    graph: Graph
+    groups: ChannelGroups
+    scores: Scores
+
+
+def plan(
+    graph: Graph,
+    groups: ChannelGroups | None = None,
+    scores: Scores | None = None,
+    cost: CostModel | None = None,
+    *,
+    budget: Budget | None = None,
+    keep: float | None = None,
+) -> Plan:
+    """Which channels stay.
+
+    With `keep` (0 < keep <= 1): the same share of every group, no target needed. With `cost` and a
+    `budget`: the most importance kept within it; a speed-up is relative to the predicted latency of
+    the full network. Scores default to L2 magnitude. Raises BudgetError when the budget is below
+    what can be reached, PlanError when neither or both of keep and budget are given.
+    """
+    groups = groups if groups is not None else channel_groups(graph)
+    scores = scores if scores is not None else score(graph, groups, "l2")
+    known = Known(graph, groups, scores)
+    if (keep is None) == (budget is None):
+        raise PlanError("plan needs either keep=SHARE (uniform) or budget=Budget(...), not both")
+    if keep is not None:
+        return uniform(known, keep)
+    if cost is None:
+        raise PlanError("a budget needs a cost model: cost=profile(graph, target, groups)")
+    assert budget is not None
+    limit = budget.latency_ms
+    if budget.speedup is not None:
+        faster = cost.latency_ms(groups.full_widths()) / budget.speedup
+        limit = faster if limit is None else min(limit, faster)
+    return plan_within(known, cost, Limits(limit, budget.size_bytes))
+
+
+def uniform(known: Known, keep: float) -> Plan:
+    """The same share of every group (local pruning), the highest scores of each."""
+    if not 0 < keep <= 1:
+        raise PlanError(f"keep must lie above 0 and at most at 1, not {keep:g}")
+    widths: dict[str, int] = {}
+    for family in families(known.groups):
+        wanted = {group.name: keep * group.size for group in family}
+        widths.update(nearest(family, known.groups.equal_counts, wanted))
+    return _made(known, widths, strategy="uniform")
+
+
+def plan_within(known: Known, cost: CostModel, limits: Limits) -> Plan:
+    """The most importance kept within limits, as the cost model predicts them."""
+    if limits.latency_ms is None and limits.size_bytes is None:
+        raise BudgetError("no budget: give a latency, a speed-up or a size")
+    widths, usage = Search(known.groups, known.scores, cost, limits).solve()
+    made = _made(known, widths, strategy="budget")
+    return replace(made, predicted_ms=round(usage.latency_ms, 6), predicted_bytes=usage.size_bytes)
+
+
+def _made(known: Known, widths: dict[str, int], strategy: str) -> Plan:
+    return Plan(
+        kept={g.name: strongest(g, known.scores, widths[g.name]) for g in known.groups.groups},
+        sizes={g.name: g.size for g in known.groups.groups},
+        fingerprint=known.groups.fingerprint,
+        model=known.graph.name,
+        criterion=known.scores.criterion,
+        strategy=strategy,
+    )

@@ -1,0 +1,9 @@
+"""How much each channel matters: one small function per criterion."""
+
+from __future__ import annotations
+
+from edgeprune.scoring import loss as loss
+from edgeprune.scoring import weights as weights
+from edgeprune.scoring.core import criteria, score
+
+__all__ = ["criteria", "score"]

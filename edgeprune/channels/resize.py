@@ -1,0 +1,215 @@
+"""The sizes that a graph carries as constants, after channels are gone.
+
+Reshapes, slices, splits, paddings, group counts and the like follow from what is left of each
+node's ids. A function per op: old arguments in, new arguments out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import fx
+
+from edgeprune.channels.analysis import Analysis
+from edgeprune.channels.core import Call, Value, as_captured, aten
+from edgeprune.channels.layout import Split
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+Resize = Callable[["Remaining", fx.Node, tuple[Any, ...], dict[str, Any]], Arguments]
+_RESIZES: dict[Any, Resize] = {}
+_SPLITS = (
+    aten.split.Tensor, aten.split_with_sizes.default, aten.split.sizes, aten.chunk.default,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Remaining:
+    """What is left: `alive[class]` says whether the class stays."""
+
+    analysis: Analysis
+    alive: NDArray[np.bool_]
+
+    def value(self, node: Any) -> Value:
+        """The full-size value that a node holds."""
+        held = self.analysis.held[node]
+        assert isinstance(held, Value)
+        return held
+
+    def along(self, node: Any, dim: int) -> NDArray[np.bool_]:
+        """Which indices along a dimension stay."""
+        value = self.value(node)
+        dim %= len(value.shape)
+        stays = np.ones(value.shape[dim], dtype=bool)
+        for label in value.varying(dim):
+            index = tuple(slice(None) if d in label.dims else 0 for d in range(len(value.shape)))
+            classes = self.analysis.class_of(label.ids[index])
+            axis = sorted(label.dims).index(dim)
+            rest = tuple(a for a in range(classes.ndim) if a != axis)
+            stays &= self.alive[classes].any(axis=rest)
+        return stays
+
+    def size(self, node: Any, dim: int) -> int:
+        """The size that is left along a dimension."""
+        value = self.value(node)
+        dim %= len(value.shape)
+        for label in value.varying(dim):
+            if isinstance(label.layout, Split) and label.layout.axis == dim:
+                part = self.analysis.class_of(label.layout.parts[0].ids())
+                return int(self.alive[part].sum())
+        return int(self.along(node, dim).sum())
+
+    def sizes(self, node: Any, given: Sequence[Any]) -> list[Any]:
+        """A size list of the node's output, with numbers replaced by what is left."""
+        return [
+            s if not isinstance(s, int) or s == -1 else self.size(node, d)
+            for d, s in enumerate(given)
+        ]
+
+
+def resize(*ops: Any) -> Callable[[Resize], Resize]:
+    """Register how an op's arguments follow; a second registration raises."""
+
+    def register(function: Resize) -> Resize:
+        for op in ops:
+            if op in _RESIZES:
+                raise ValueError(f"{op} is already registered")
+            _RESIZES[op] = function
+        return function
+
+    return register
+
+
+def resized(left: Remaining, node: fx.Node) -> Call:
+    """What a node calls for what is left; ops that carry no sizes keep their arguments."""
+    call = as_captured(node)
+    function = _RESIZES.get(node.target)
+    if function is None:
+        return call
+    args, kwargs = function(left, node, call.args, call.kwargs)
+    target = call.target
+    if target in _SPLITS and isinstance(args[1], list):
+        target = aten.split_with_sizes.default
+    return Call(target, args, kwargs)
+
+
+@resize(aten.view.default, aten.reshape.default, aten._unsafe_view.default, aten.expand.default)
+def to_size(left: Remaining, node: fx.Node, args: Any, kwargs: Any) -> Arguments:
+    return (args[0], left.sizes(node, args[1])), kwargs
+
+
+@resize(aten.zeros.default, aten.ones.default, aten.full.default, aten.empty.memory_format)
+def factory(left: Remaining, node: fx.Node, args: Any, kwargs: Any) -> Arguments:
+    return (left.sizes(node, args[0]), *args[1:]), kwargs
+
+
+@resize(aten.new_zeros.default, aten.new_ones.default, aten.new_full.default)
+def factory_like(left: Remaining, node: fx.Node, args: Any, kwargs: Any) -> Arguments:
+    return (args[0], left.sizes(node, args[1]), *args[2:]), kwargs
+
+
+@resize(aten.unflatten.int)
+def unflatten(left: Remaining, node: fx.Node, args: Any, kwargs: Any) -> Arguments:
+    x, dim, sizes = args[:3]
+    dim %= len(left.value(x).shape)
+    inner = [
+        s if not isinstance(s, int) or s == -1 else left.size(node, dim + i)
+        for i, s in enumerate(sizes)
+    ]
+    return (x, dim, inner), kwargs
+
+
+@resize(aten.slice.Tensor)
+def slice_(left: Remaining, node: fx.Node, args: Any, kwargs: Any) -> Arguments:
+    x, dim, start, end, step = [*args, None, None, None, None][:5]
+    dim = kwargs.get("dim", dim) or 0
+    if not left.value(x).varying(dim % len(left.value(x).shape)) or (step or 1) != 1:
+        return args, kwargs
+    stays = left.along(x, dim)
+    positions = range(len(stays))[start:end]
+    first = int(stays[: positions.start].sum())
+    return (x, dim, first, first + int(stays[positions.start : positions.stop].sum())), {}
+
+
+@resize(aten.narrow.default)
+def narrow(left: Remaining, node: fx.Node, args: Any, kwargs: Any) -> Arguments:
+    x, dim, start, length = args
+    stays = left.along(x, dim)
+    first = int(stays[:start].sum())
+    return (x, dim, first, int(stays[start : start + length].sum())), kwargs
+
+
+@resize(*_SPLITS)
+def split(left: Remaining, node: fx.Node, args: Any, kwargs: Any) -> Arguments:
+    """Pieces may come out unequal: always by explicit sizes."""
+    x = args[0]
+    dim = args[2] if len(args) > 2 else kwargs.get("dim", 0)
+    if not left.value(x).varying(dim % len(left.value(x).shape)):
+        return args, kwargs
+    sizes = [int(piece.sum()) for piece in np.split(left.along(x, dim), _borders(left, node, dim))]
+    return (x, sizes, dim), {}
+
+
+def _borders(left: Remaining, node: fx.Node, dim: int) -> list[int]:
+    lengths = [piece.shape[dim] for piece in left.analysis.held[node]]
+    return [int(b) for b in np.cumsum(lengths)[:-1]]
+
+
+@resize(aten.pad.default, aten.constant_pad_nd.default)
+def pad(left: Remaining, node: fx.Node, args: Any, kwargs: Any) -> Arguments:
+    x, padding = args[0], list(args[1])
+    rank = len(left.value(x).shape)
+    for i in range(len(padding) // 2):
+        dim = rank - 1 - i
+        for j, side in enumerate(("before", "after")):
+            ids = left.analysis.made.get((node.name, f"{dim} {side}"))
+            if ids is not None:
+                padding[2 * i + j] = int(left.alive[left.analysis.class_of(ids)].sum())
+    return (x, padding, *args[2:]), kwargs
+
+
+@resize(aten.layer_norm.default)
+def layer_norm(left: Remaining, node: fx.Node, args: Any, kwargs: Any) -> Arguments:
+    if len(args[1]) != 1:
+        return args, kwargs
+    return (args[0], [left.size(args[0], -1)], *args[2:]), kwargs
+
+
+@resize(aten.group_norm.default)
+def group_norm(left: Remaining, node: fx.Node, args: Any, kwargs: Any) -> Arguments:
+    x, groups = args[:2]
+    if groups == left.value(x).shape[1]:
+        groups = left.size(x, 1)
+    return (x, groups, *args[2:]), kwargs
+
+
+@resize(
+    aten.conv1d.default, aten.conv2d.default, aten.conv3d.default, aten.conv1d.padding,
+    aten.conv2d.padding, aten.conv3d.padding, aten.conv_transpose1d.default,
+    aten.conv_transpose2d.input, aten.conv_transpose3d.input,
+)  # fmt: skip
+def convolution(left: Remaining, node: fx.Node, args: Any, kwargs: Any) -> Arguments:
+    """Groups that lost all their channels are gone."""
+    if len(args) > 6:
+        return (*args[:6], _groups(left, args[0], args[6]), *args[7:]), kwargs
+    if "groups" in kwargs:
+        return args, {**kwargs, "groups": _groups(left, args[0], kwargs["groups"])}
+    return args, kwargs
+
+
+def _groups(left: Remaining, x: Any, groups: int) -> int:
+    if groups == 1:
+        return 1
+    return int(left.along(x, 1).reshape(groups, -1).any(axis=1).sum())
+
+
+@resize(aten.scaled_dot_product_attention.default)
+def attention(left: Remaining, node: fx.Node, args: Any, kwargs: Any) -> Arguments:
+    """The scale stays the one of the full head width: removed products were zero, not absent."""
+    if kwargs.get("scale") is None:
+        width = left.value(args[0]).shape[-1]
+        kwargs = {**kwargs, "scale": width**-0.5}
+    return args, kwargs

@@ -1,0 +1,259 @@
+"""nn.Module → Graph: capture a model with `torch.export`, as a module that can be trained.
+
+Two things are done to the exported program before anything reads it: in-place operations become
+functional ones (see `functional.py`), and the `training` flags that export froze to False read the
+module's own `training` attribute again, so that `train()` and `eval()` mean what they always mean.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export import Dim, ExportedProgram
+
+from edgeprune.errors import CaptureError
+from edgeprune.functional import functionalise
+from edgeprune.records import Graph
+
+aten = torch.ops.aten
+
+_TRAINING_ARGUMENT = {
+    aten.batch_norm.default: 5,
+    aten.dropout.default: 2,
+    aten.feature_dropout.default: 2,
+    aten.alpha_dropout.default: 2,
+    aten.feature_alpha_dropout.default: 2,
+}
+
+
+def capture(
+    model: nn.Module | ExportedProgram, example_inputs: Sequence[Tensor], *, name: str = "model"
+) -> Graph:
+    """The ATen graph of `model` in eval mode, with its parameters copied and its names kept.
+
+    `model` may also be a program that the user exported. The batch (dimension 0 of every input)
+    is left open where the model allows it. The caller's model is never changed: neither its
+    weights nor its train/eval mode. Raises CaptureError with export's reason and the user's line.
+    Follows https://docs.pytorch.org/docs/stable/export.html.
+    """
+    inputs = tuple(example_inputs)
+    if not inputs or not all(isinstance(x, Tensor) for x in inputs):
+        raise CaptureError(
+            "capture needs the example inputs as tensors: capture(model, (torch.randn(1, 3, 224,"
+            " 224),))"
+        )
+    if isinstance(model, ExportedProgram):
+        program, dynamic = copy.deepcopy(model), _batch_is_open(model)
+    else:
+        with _lent(model) as own:
+            program, dynamic = _export(own, inputs)
+    module = _as_module(program)
+    record_shapes(module, program)
+    return Graph(module, tuple(x.detach().clone() for x in inputs), name, dynamic)
+
+
+def fingerprint(graph: Graph) -> str:
+    """A hash of the graph's structure (ops and parameter shapes, not weights): 16 hex digits."""
+    digest = hashlib.sha256()
+    for node in graph.program.graph.nodes:
+        digest.update(f"{node.op} {node.name} {node.target} {node.meta.get('shape')}\n".encode())
+    for key, value in graph.program.state_dict().items():
+        digest.update(f"{key} {tuple(value.shape)}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def source_of(node: fx.Node) -> str:
+    """Where in the user's code a node comes from: `file.py:12 in forward: x = self.conv(x)`."""
+    frames = [
+        line.strip() for line in (node.meta.get("stack_trace") or "").splitlines() if line.strip()
+    ]
+    user = [
+        (frame, code)
+        for frame, code in zip(frames[::2], frames[1::2], strict=False)
+        if frame.startswith("File") and "/torch/nn/" not in frame and "/torch/_" not in frame
+    ]
+    if not user:
+        return ""
+    frame, code = user[-1]
+    path, line, where = (part.strip() for part in frame.split(",", 2))
+    file = path.removeprefix("File ").strip('"').rsplit("/", 1)[-1]
+    return f"{file}:{line.removeprefix('line ')} {where}: {code}"
+
+
+def module_path(node: fx.Node) -> str:
+    """The dotted path of the user's module that a node belongs to ('' for the root)."""
+    stack = node.meta.get("nn_module_stack") or {}
+    return str(list(stack.values())[-1][0]) if stack else ""
+
+
+def parameters_of(graph: Graph) -> int:
+    """The number of trainable parameters."""
+    return sum(p.numel() for p in graph.program.parameters())
+
+
+@contextmanager
+def _lent(model: nn.Module) -> Iterator[nn.Module]:
+    """The model in eval mode to look at: a copy, or itself given back as it was."""
+    try:
+        own = copy.deepcopy(model)
+    except (RuntimeError, TypeError):
+        # Modules with weight norm or open handles cannot be copied: export in place, then put
+        # the modes back. The exported parameters are cloned by _as_module.
+        modes = {m: m.training for m in model.modules()}
+        try:
+            yield model.eval()
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+        return
+    yield own.eval()
+
+
+def _export(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[ExportedProgram, bool]:
+    batch = {x.shape[0] for x in inputs if x.dim()}
+    # export treats a batch of one as a constant, so open batches are traced with two
+    pair = tuple(torch.cat([x, x]) if x.dim() and x.shape[0] == 1 else x for x in inputs)
+    if len(batch) == 1 and all(x.dim() for x in inputs):
+        open_batch = tuple({0: Dim.AUTO} for _ in pair)
+        try:
+            program = _quietly_export(model, pair, open_batch)
+            if _batch_is_open(program):
+                return program, True
+        except Exception as open_error:  # export raises many kinds; the static try decides
+            try:
+                return _quietly_export(model, inputs, None), False
+            except Exception:
+                raise _refused(open_error) from open_error
+    try:
+        return _quietly_export(model, inputs, None), False
+    except Exception as error:
+        raise _refused(error) from error
+
+
+def _quietly_export(
+    model: nn.Module, inputs: tuple[Tensor, ...], dynamic: tuple[Any, ...] | None
+) -> ExportedProgram:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.export.export(model, inputs, dynamic_shapes=dynamic, strict=False)
+
+
+def _refused(error: BaseException) -> CaptureError:
+    text = str(error).strip()
+    reason = next((line.strip() for line in text.splitlines() if line.strip()), repr(error))
+    line = ""
+    tb = error.__traceback__
+    while tb is not None:
+        file = tb.tb_frame.f_code.co_filename
+        if "/torch/" not in file and "/edgeprune/" not in file and not file.startswith("<"):
+            line = f" (at {file}:{tb.tb_lineno})"
+        tb = tb.tb_next
+    return CaptureError(
+        f"torch.export refused the model: {type(error).__name__}: {reason}{line}. "
+        "Mend that line, or export the model yourself and pass the .pt2 file."
+    )
+
+
+def _batch_is_open(program: ExportedProgram) -> bool:
+    inputs = set(program.graph_signature.user_inputs)
+    shapes = [
+        node.meta["val"].shape
+        for node in program.graph.nodes
+        if node.op == "placeholder"
+        and node.name in inputs
+        and isinstance(node.meta.get("val"), Tensor)
+    ]
+    return bool(shapes) and all(len(s) and isinstance(s[0], torch.SymInt) for s in shapes)
+
+
+def _as_module(program: ExportedProgram) -> fx.GraphModule:
+    """The program as a plain GraphModule: functional, trainable, with its own parameters."""
+    unlifted = program.module(check_guards=False)
+    assert isinstance(unlifted, fx.GraphModule)
+    graph = unlifted.graph
+    for node in list(graph.nodes):
+        if node.op == "call_module" or node.target in (aten._assert_async.msg,):
+            graph.erase_node(node)  # guards on input shapes
+    functionalise(graph)
+    _free_training_flags(graph)
+    graph.eliminate_dead_code()
+    module = fx.GraphModule(unlifted, graph)
+    for key, buffer in unlifted.named_buffers():
+        _adopt_buffer(module, key, buffer)
+    with torch.no_grad():
+        for tensor in [*module.parameters(), *module.buffers()]:
+            tensor.data = tensor.data.clone()
+    module.eval()
+    return module
+
+
+def _free_training_flags(graph: fx.Graph) -> None:
+    frozen = [
+        node
+        for node in graph.nodes
+        if node.target in _TRAINING_ARGUMENT and node.args[_TRAINING_ARGUMENT[node.target]] is False
+    ]
+    if not frozen:
+        return
+    with graph.inserting_before(next(iter(graph.nodes))):
+        training = graph.create_node("get_attr", "training")
+    for node in frozen:
+        node.update_arg(_TRAINING_ARGUMENT[node.target], training)
+
+
+def _adopt_buffer(module: nn.Module, key: str, buffer: Tensor) -> None:
+    """Keep buffers that no node reads (num_batches_tracked), so that state dicts stay loadable."""
+    *path, leaf = key.split(".")
+    for part in path:
+        child = module._modules.get(part)
+        if child is None:
+            return
+        module = child
+    if not hasattr(module, leaf):
+        module.register_buffer(leaf, buffer)
+
+
+def record_shapes(module: fx.GraphModule, program: ExportedProgram) -> None:
+    """Note every node's shape for a batch of one as `node.meta["shape"]`.
+
+    A node with several outputs gets a tuple of shapes; a node that is no tensor gets None.
+    """
+    symbols: dict[Any, int] = {}
+    for node in program.graph.nodes:
+        value = node.meta.get("val")
+        if node.op == "placeholder" and isinstance(value, Tensor):
+            for size in value.shape:
+                if isinstance(size, torch.SymInt):
+                    symbols[size.node.expr] = 1
+    for node in module.graph.nodes:
+        if node.op == "get_attr":
+            value = attribute(module, str(node.target))
+        else:
+            value = node.meta.get("val")
+        node.meta["shape"] = _shape(value, symbols)
+
+
+def _shape(value: Any, symbols: dict[Any, int]) -> Any:
+    if isinstance(value, Tensor):
+        return tuple(
+            int(s) if isinstance(s, int) else int(s.node.expr.xreplace(symbols))
+            for s in value.shape
+        )
+    if isinstance(value, tuple | list):
+        return tuple(_shape(v, symbols) for v in value)
+    return None
+
+
+def attribute(module: nn.Module, path: str) -> Any:
+    """What a get_attr node reads."""
+    value: Any = module
+    for part in path.split("."):
+        value = getattr(value, part)
+    return value

@@ -1,0 +1,235 @@
+"""Widths for a budget: give up importance where a millisecond costs least of it.
+
+Every family of groups starts at full width. While a budget is exceeded, the move (a family to any
+of its narrower levels) that loses the least importance per share of budget gained is made; then
+whatever still fits is given back, the best first. Latency is a staircase and a kernel depends on
+two groups, so all narrower levels are looked at, not only the next one.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeprune.errors import BudgetError
+from edgeprune.planning.widths import families, nearest
+from edgeprune.records import ChannelGroup, ChannelGroups, CostModel, Kernel, Scores
+from edgeprune.units import show_bytes, show_ms
+
+SHARES = tuple(i / 16 for i in range(16, 0, -1))
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a plan must stay within (None: no limit), and the least share of a group that stays."""
+
+    latency_ms: float | None = None
+    size_bytes: int | None = None
+    floor: float = 0.1
+
+
+@dataclass(frozen=True)
+class Level:
+    """One choice for a family: the widths of its groups and the importance that they keep."""
+
+    widths: tuple[tuple[str, int], ...]
+    importance: float
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a network takes, as the cost model predicts it."""
+
+    latency_ms: float
+    size_bytes: int
+
+
+@dataclass
+class Search:
+    """The state of one search. `choice[i]` is the level of family i, 0 being full width."""
+
+    groups: ChannelGroups
+    scores: Scores
+    cost: CostModel
+    limits: Limits
+    levels: list[tuple[Level, ...]] = field(init=False)
+    choice: list[int] = field(init=False)
+    widths: dict[str, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        members = families(self.groups)
+        self.levels = [self._levels(family) for family in members]
+        self.choice = [0] * len(members)
+        self.widths = self.groups.full_widths()
+        self._touched = self._kernels_of(members)
+        self._scale = self._us_to_ms()
+
+    def solve(self) -> tuple[dict[str, int], Usage]:
+        """The widths found and what they take; raises BudgetError when nothing fits."""
+        usage = self._usage(self.widths)
+        smallest = self._usage(self._at([len(levels) - 1 for levels in self.levels]))
+        self._check_reachable(smallest)
+        moves = {i: self._best_cut(i, usage) for i in range(len(self.levels))}
+        while self._exceeded(usage):
+            i, (_, level) = min(moves.items(), key=lambda item: (item[1][0], item[0]))
+            if level < 0:
+                break
+            self._set(i, level)
+            usage = self._usage(self.widths)
+            for j in self._neighbours(i):
+                moves[j] = self._best_cut(j, usage)
+        self._give_back()
+        usage = self._usage(self.widths)
+        return dict(self.widths), usage
+
+    # --- moves ----------------------------------------------------------------------------
+
+    def _best_cut(self, i: int, usage: Usage) -> tuple[float, int]:
+        """The least importance lost per share of budget gained, and the level that does it."""
+        best = (float("inf"), -1)
+        here = self.levels[i][self.choice[i]]
+        for level in range(self.choice[i] + 1, len(self.levels[i])):
+            there = self.levels[i][level]
+            gained = self._gain(i, there, usage)
+            if gained > 1e-9:
+                best = min(best, ((here.importance - there.importance) / gained, level))
+        return best
+
+    def _give_back(self) -> None:
+        """Widen what still fits, most importance per share of budget first."""
+        while True:
+            best: tuple[float, int, int] | None = None
+            for i, levels in enumerate(self.levels):
+                for level in range(self.choice[i]):
+                    widths = {**self.widths, **dict(levels[level].widths)}
+                    now = levels[self.choice[i]]
+                    won = levels[level].importance - now.importance
+                    spent = max(-self._gain(i, levels[level], None), 1e-9)
+                    if won > 0 and (best is None or won / spent > best[0]):
+                        if self._exceeded(self._usage(widths)):
+                            continue
+                        best = (won / spent, i, level)
+            if best is None:
+                return
+            self._set(best[1], best[2])
+
+    def _set(self, i: int, level: int) -> None:
+        self.choice[i] = level
+        self.widths.update(self.levels[i][level].widths)
+
+    def _gain(self, i: int, level: Level, usage: Usage | None) -> float:
+        """The share of the budgets (those exceeded in `usage`, else all) that a move frees."""
+        there = {**self.widths, **dict(level.widths)}
+        total = 0.0
+        latency, size = self.limits.latency_ms, self.limits.size_bytes
+        if latency is not None and (usage is None or usage.latency_ms > latency):
+            before = sum(self._kernel_us(k, self.widths) for k in self._touched[i])
+            after = sum(self._kernel_us(k, there) for k in self._touched[i])
+            total += (before - after) * self._scale / latency
+        if size is not None and (usage is None or usage.size_bytes > size):
+            total += (self.cost.size_bytes(self.widths) - self.cost.size_bytes(there)) / size
+        return total
+
+    # --- costs ----------------------------------------------------------------------------
+
+    def _kernel_us(self, kernel: Kernel, widths: Mapping[str, int]) -> float:
+        return self.cost.kernel_us(kernel.at(widths))
+
+    def _usage(self, widths: Mapping[str, int]) -> Usage:
+        return Usage(self.cost.latency_ms(widths), self.cost.size_bytes(widths))
+
+    def _exceeded(self, usage: Usage) -> bool:
+        return (
+            self.limits.latency_ms is not None and usage.latency_ms > self.limits.latency_ms
+        ) or (self.limits.size_bytes is not None and usage.size_bytes > self.limits.size_bytes)
+
+    def _us_to_ms(self) -> float:
+        """What one microsecond of a kernel adds to the whole, corrections included."""
+        total = sum(self._kernel_us(k, self.widths) for k in self.cost.kernels)
+        return self.cost.latency_ms(self.widths) / total if total else 1e-3
+
+    def _kernels_of(self, members: list[tuple[ChannelGroup, ...]]) -> list[list[Kernel]]:
+        home = {group.name: i for i, family in enumerate(members) for group in family}
+        touched: list[list[Kernel]] = [[] for _ in members]
+        self._shared: dict[int, set[int]] = defaultdict(set)
+        for kernel in self.cost.kernels:
+            owners = {home[name] for name in kernel.groups}
+            for i in owners:
+                touched[i].append(kernel)
+                self._shared[i] |= owners
+        return touched
+
+    def _neighbours(self, i: int) -> set[int]:
+        """Families whose moves look different now that family i has moved."""
+        return {i, *self._shared[i]}
+
+    def _at(self, choice: list[int]) -> dict[str, int]:
+        widths = dict(self.widths)
+        for levels, level in zip(self.levels, choice, strict=True):
+            widths.update(levels[level].widths)
+        return widths
+
+    # --- levels ---------------------------------------------------------------------------
+
+    def _levels(self, family: tuple[ChannelGroup, ...]) -> tuple[Level, ...]:
+        kept = {group.name: cumulative(group, self.scores) for group in family}
+        found: dict[tuple[tuple[str, int], ...], Level] = {}
+        for widths in self._choices(family):
+            key = tuple(sorted(widths.items()))
+            importance = sum(float(kept[g.name][widths[g.name] // g.parts]) for g in family)
+            found.setdefault(key, Level(key, importance))
+        return tuple(sorted(found.values(), key=lambda lv: (-lv.importance, lv.widths)))
+
+    def _choices(self, family: tuple[ChannelGroup, ...]) -> list[dict[str, int]]:
+        full = {group.name: group.size for group in family}
+        if len(family) == 1:
+            group = family[0]
+            least = max(1, int(np.ceil(self.limits.floor * group.size / group.parts))) * group.parts
+            steps = self.cost.steps(group.name)
+            return [
+                full,
+                *({group.name: w} for w in steps if w % group.parts == 0 and w >= least),
+            ]
+        return [
+            full,
+            *(
+                nearest(
+                    family,
+                    self.groups.equal_counts,
+                    {g.name: share * g.size for g in family},
+                    self.limits.floor,
+                )
+                for share in SHARES
+                if share >= self.limits.floor
+            ),
+        ]
+
+    def _check_reachable(self, smallest: Usage) -> None:
+        latency, size = self.limits.latency_ms, self.limits.size_bytes
+        floor = f"at least {self.limits.floor:.0%} of every group kept"
+        if latency is not None and smallest.latency_ms > latency:
+            raise BudgetError(
+                f"a latency of {show_ms(latency)} cannot be met: the smallest plan is predicted to "
+                f"take {show_ms(smallest.latency_ms)} ({floor}). Try --budget-ms "
+                f"{smallest.latency_ms * 1.05:.4g}, or a smaller model"
+            )
+        if size is not None and smallest.size_bytes > size:
+            raise BudgetError(
+                f"a size of {show_bytes(size)} cannot be met: the smallest plan is predicted to "
+                f"take {show_bytes(smallest.size_bytes)} ({floor}). Try --budget-mb "
+                f"{smallest.size_bytes * 1.05 / 1e6:.4g}, or a smaller model"
+            )
+
+
+def cumulative(group: ChannelGroup, scores: Scores) -> NDArray[np.float64]:
+    """Importance kept when each part keeps its best k channels, for k = 0, 1, …"""
+    values = scores.values[group.name]
+    total = np.zeros(group.size // group.parts + 1)
+    for part in range(group.parts):
+        inside = np.sort(values[group.part_of == part])[::-1]
+        total[1:] += np.cumsum(inside)
+    return total

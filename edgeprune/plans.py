@@ -1,0 +1,146 @@
+"""The plan: which channels of each group stay. The waist of the house.
+
+Everything before it only reads the graph; everything after it only executes the plan. It is a small
+JSON file that can be diffed, edited by hand, checked and replayed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edgeprune.errors import PlanError
+from edgeprune.records import ChannelGroups
+
+SCHEMA = "edgeprune-plan/1"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Kept channels by group name, with what was asked for and what was predicted.
+
+    `kept[group]` are channel indices in ascending order; a group that is not named keeps all.
+    `fingerprint` is the graph's (structure, not weights): a plan applies only to its own graph.
+    """
+
+    kept: Mapping[str, tuple[int, ...]]
+    sizes: Mapping[str, int]
+    fingerprint: str
+    model: str = "model"
+    target: str | None = None
+    criterion: str = "l2"
+    strategy: str = "uniform"
+    predicted_ms: float | None = None
+    predicted_bytes: int | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    def widths(self) -> dict[str, int]:
+        """Channels kept by group."""
+        return {
+            name: len(self.kept[name]) if name in self.kept else size
+            for name, size in self.sizes.items()
+        }
+
+    def to_json(self) -> str:
+        """The plan as JSON text, one line per group."""
+        rows = ",\n".join(
+            f"    {json.dumps(name)}: {json.dumps(list(kept))}" for name, kept in self.kept.items()
+        )
+        head = {
+            "schema": SCHEMA,
+            "model": self.model,
+            "fingerprint": self.fingerprint,
+            "target": self.target,
+            "criterion": self.criterion,
+            "strategy": self.strategy,
+            "predicted_ms": self.predicted_ms,
+            "predicted_bytes": self.predicted_bytes,
+            "notes": list(self.notes),
+            "sizes": dict(self.sizes),
+        }
+        text = json.dumps(head, indent=2, ensure_ascii=False)
+        return f'{text[:-2]},\n  "kept": {{\n{rows}\n  }}\n}}\n'
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """Read a plan; raises PlanError that lists every problem with its path."""
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise PlanError(f"the plan is not JSON: {error}") from None
+        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+            found = data.get("schema") if isinstance(data, dict) else type(data).__name__
+            raise PlanError(f"not a plan this version reads: schema {found!r}, expected {SCHEMA!r}")
+        try:
+            read = _File.model_validate(data)
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()
+            )
+            raise PlanError(f"the plan has {error.error_count()} problem(s): {problems}") from None
+        fields: dict[str, Any] = read.model_dump(exclude={"schema_"})
+        fields["kept"] = {name: tuple(kept) for name, kept in read.kept.items()}
+        fields["notes"] = tuple(read.notes)
+        return cls(**fields)
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    schema_: str = Field(alias="schema")
+    model: str
+    fingerprint: str
+    target: str | None
+    criterion: str
+    strategy: str
+    predicted_ms: float | None
+    predicted_bytes: int | None
+    notes: list[str] = []
+    sizes: dict[str, int]
+    kept: dict[str, list[int]]
+
+
+def check_plan(plan: Plan, groups: ChannelGroups) -> None:
+    """Raise PlanError, listing everything that keeps `plan` from applying to these groups."""
+    if plan.fingerprint != groups.fingerprint:
+        raise PlanError(
+            f"the plan was made for another graph (fingerprint {plan.fingerprint}, this one is "
+            f"{groups.fingerprint}): plan again, or load the model the plan was made for"
+        )
+    known = {group.name: group for group in groups.groups}
+    problems = []
+    for name, kept in plan.kept.items():
+        if name not in known:
+            problems.append(f"{name}: no such group")
+            continue
+        group = known[name]
+        if sorted(set(kept)) != list(kept):
+            problems.append(f"{name}: kept channels must be ascending and without repeats")
+        elif not kept:
+            problems.append(f"{name}: keeps no channel")
+        elif kept[0] < 0 or kept[-1] >= group.size:
+            problems.append(f"{name}: channels must lie in 0..{group.size - 1}")
+        else:
+            counts = [0] * group.parts
+            for channel in kept:
+                counts[int(group.part_of[channel])] += 1
+            if len(set(counts)) > 1:
+                problems.append(f"{name}: its {group.parts} parts keep unequal counts {counts}")
+    if not problems:
+        widths = {
+            group.name: len(plan.kept.get(group.name, range(group.size))) for group in groups.groups
+        }
+        for constraint in groups.equal_counts:
+            sums = [sum(n * widths[g] for g, n in part) for part in constraint.parts]
+            if len(set(sums)) > 1:
+                names = sorted({g for part in constraint.parts for g, _ in part})
+                problems.append(
+                    f"{', '.join(names)}: must keep equal counts on both sides of a shuffle, "
+                    f"not {[int(s) for s in sums]}"
+                )
+    if problems:
+        raise PlanError(f"the plan has {len(problems)} problem(s): " + "; ".join(problems))

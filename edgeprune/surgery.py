@@ -1,0 +1,227 @@
+"""Graph + Plan → a smaller graph, or the same graph with the removed channels zeroed.
+
+The rules that found the groups are run again, now on the ids that the plan keeps, in the order in
+which the smaller tensors really hold them. A parameter that is read in another order than its own
+(after a channel shuffle) has its slices reordered; whatever was united must still line up, or the
+surgery stops with an error instead of making a wrong network.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, fx, nn
+
+from edgeprune.channels.analysis import Analysis, Ids, analyse
+from edgeprune.channels.core import Call, Flow, Label, Value, labelled, run, spread
+from edgeprune.channels.grouping import partition
+from edgeprune.channels.resize import Remaining, resized
+from edgeprune.errors import PlanError
+from edgeprune.graph import attribute
+from edgeprune.plans import Plan, check_plan
+from edgeprune.records import Graph
+
+
+def prune(graph: Graph, plan: Plan) -> Graph:
+    """The network without the channels that `plan` removes; `graph` is left as it was.
+
+    Parameters keep their names and are new tensors. Raises PlanError when the plan does not fit.
+    """
+    analysis, alive = analyse(graph), _alive(graph, plan)
+    execution = _Execution(graph.program, Remaining(analysis, alive))
+    with torch.no_grad():
+        held = run(execution, graph.program, execution.call, execution.constant)
+    ops = {node.name: node for node in graph.program.graph.nodes}
+    smaller = copy.deepcopy(graph.program.graph)
+    names = {node.name: node for node in smaller.nodes}
+    for node in smaller.nodes:
+        original = ops[node.name]
+        if node.op == "call_function":
+            call = execution.rewritten[original]
+            node.target = call.target
+            node.args, node.kwargs = fx.node.map_arg(
+                (call.args, call.kwargs), lambda n: names[n.name]
+            )
+        node.meta.pop("val", None)
+        node.meta["shape"] = _shapes(held[original]) if original in held else None
+    module = fx.GraphModule(graph.program, smaller)
+    _own_tensors(module, graph.program, execution.positions)
+    module.train(graph.program.training)
+    return Graph(module, graph.example_inputs, graph.name, graph.dynamic_batch)
+
+
+def mask(graph: Graph, plan: Plan) -> Graph:
+    """The network at full size with every slice of the removed channels set to zero."""
+    analysis, alive = analyse(graph), _alive(graph, plan)
+    module = fx.GraphModule(graph.program, copy.deepcopy(graph.program.graph))
+    for node, original in zip(module.graph.nodes, graph.program.graph.nodes, strict=True):
+        node.meta["shape"] = original.meta.get("shape")
+    _own_tensors(module, graph.program, {})
+    state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    with torch.no_grad():
+        for name, dims in analysis.parameters.items():
+            for dim, ids in enumerate(dims):
+                if ids is None or not state[name].is_floating_point():
+                    continue
+                dead = torch.from_numpy(np.flatnonzero(~alive[analysis.class_of(ids)]))
+                state[name].index_fill_(dim, dead, 0.0)
+    module.train(graph.program.training)
+    return Graph(module, graph.example_inputs, graph.name, graph.dynamic_batch)
+
+
+def _alive(graph: Graph, plan: Plan) -> NDArray[np.bool_]:
+    found = partition(graph)
+    check_plan(plan, found.groups)
+    alive = np.ones(int(analyse(graph).classes.max()) + 1, dtype=bool)
+    for name, kept in plan.kept.items():
+        classes = found.classes[name]
+        alive[classes] = False
+        alive[classes[list(kept)]] = True
+    return alive
+
+
+@dataclass
+class _Execution(Flow):
+    """Runs the rules on kept classes; notes new arguments and the slices of each parameter."""
+
+    module: fx.GraphModule
+    left: Remaining
+    tracks_layouts: bool = False
+    rewritten: dict[fx.Node, Call] = field(default_factory=dict)
+    positions: dict[tuple[str, int], Ids] = field(default_factory=dict)
+    reordered: set[tuple[str, int]] = field(default_factory=set)
+
+    @property
+    def analysis(self) -> Analysis:
+        return self.left.analysis
+
+    def call(self, node: fx.Node) -> Call:
+        self.rewritten[node] = resized(self.left, node)
+        return self.rewritten[node]
+
+    def constant(self, node: fx.Node) -> Value:
+        name = str(node.target)
+        full = tuple(attribute(self.module, name).shape)
+        shape, vectors = list(full), []
+        for dim, ids in enumerate(self.analysis.parameters[name]):
+            if ids is None:
+                continue
+            classes = self.analysis.class_of(ids)
+            stays = np.flatnonzero(self.left.alive[classes])
+            self.positions.setdefault((name, dim), stays)
+            shape[dim] = len(stays)
+            vectors.append((dim, torch.from_numpy(classes[stays])))
+        labels = [Label(spread(v, d, tuple(shape))) for d, v in vectors]
+        return replace(labelled(tuple(shape), labels), parameter=name)
+
+    def fresh(self, count: int, key: str) -> Tensor:
+        classes = self.analysis.class_of(self.analysis.made[self.node.name, key])
+        return torch.from_numpy(classes[self.left.alive[classes]])
+
+    def unite(self, a: Tensor, b: Tensor) -> None:
+        a, b = torch.broadcast_tensors(a, b)
+        index = tuple(
+            0 if a.stride(d) == 0 and b.stride(d) == 0 else slice(None) for d in range(a.dim())
+        )
+        a, b = a[index], b[index]
+        if bool(((a != b) & (a != 0) & (b != 0)).any()):
+            self._misaligned()
+
+    def consume(self, weight: Value, dim: int, ids: Tensor) -> None:
+        own = next((label.along(dim) for label in weight.labels if dim in label.dims), None)
+        if own is None or torch.equal(own, ids):
+            return
+        if own.numel() != ids.numel() or weight.parameter is None:
+            self._misaligned()
+        key = (str(weight.parameter), dim)
+        order = _matching(own.numpy(), ids.numpy())
+        stays = np.flatnonzero(self.left.alive[self.analysis.class_of(self._ids(*key))])[order]
+        if key in self.reordered and not np.array_equal(self.positions[key], stays):
+            self._misaligned()
+        self.positions[key] = stays
+        self.reordered.add(key)
+
+    def _ids(self, name: str, dim: int) -> Tensor:
+        ids = self.analysis.parameters[name][dim]
+        assert ids is not None
+        return ids
+
+    def pin(self, ids: Tensor, reason: str) -> None:
+        """Pinned channels are all there; nothing to do."""
+
+    def choose(self, choice: bool) -> bool:
+        return self.analysis.choices[self.node.name]
+
+    def role(self, weight: Value, dim: int, role: str) -> None:
+        """Roles are noted by the analysis."""
+
+    def equal_counts(self, parts: Sequence[Tensor]) -> None:
+        if len({part.numel() for part in parts}) > 1:
+            self._misaligned()
+
+    def _misaligned(self) -> None:
+        raise PlanError(
+            f"the plan leaves channels that do not line up at {self.node.name} "
+            f"({self.node.target}): they must be kept or removed together"
+        )
+
+
+def _matching(own: Ids, wanted: Ids) -> Ids:
+    """Positions in `own` in the order of `wanted`; zeros in `wanted` take what is left over."""
+    free: dict[int, list[int]] = {}
+    for position, cls in reversed(list(enumerate(own.tolist()))):
+        free.setdefault(cls, []).append(position)
+    order = np.full(len(wanted), -1, dtype=np.int64)
+    for i, cls in enumerate(wanted.tolist()):
+        if free.get(cls):
+            order[i] = free[cls].pop()
+    over = sorted(p for positions in free.values() for p in positions)
+    order[order < 0] = over
+    return order
+
+
+def _shapes(held: Any) -> Any:
+    if isinstance(held, Value):
+        return held.shape
+    if isinstance(held, tuple | list):
+        return tuple(_shapes(v) for v in held)
+    return None
+
+
+def _own_tensors(
+    module: nn.Module, source: nn.Module, positions: dict[tuple[str, int], Ids]
+) -> None:
+    """Give `module` its own copies of all of `source`'s tensors, cut down to `positions`."""
+    for kind in ("_parameters", "_buffers"):
+        for prefix, owner in source.named_modules():
+            for leaf, tensor in getattr(owner, kind).items():
+                if tensor is None:
+                    continue
+                name = f"{prefix}.{leaf}" if prefix else leaf
+                new = tensor.detach()
+                for dim in range(new.dim()):
+                    stays = positions.get((name, dim))
+                    if stays is not None:
+                        new = new.index_select(dim, torch.from_numpy(stays).to(new.device))
+                new = new.clone() if new is tensor or new.data_ptr() == tensor.data_ptr() else new
+                home = _container(module, prefix)
+                if kind == "_parameters":
+                    home.register_parameter(leaf, nn.Parameter(new, tensor.requires_grad))
+                else:
+                    home.register_buffer(leaf, new, leaf not in owner._non_persistent_buffers_set)
+
+
+def _container(module: nn.Module, prefix: str) -> nn.Module:
+    for part in prefix.split(".") if prefix else ():
+        if part not in module._modules:
+            module.add_module(part, nn.Module())
+        child = module._modules[part]
+        assert child is not None
+        module = child
+    return module
