@@ -10,11 +10,13 @@ from __future__ import annotations
 import copy
 import hashlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
@@ -185,11 +187,7 @@ def _as_module(program: ExportedProgram) -> fx.GraphModule:
     _free_training_flags(graph)
     graph.eliminate_dead_code()
     module = fx.GraphModule(unlifted, graph)
-    for key, buffer in unlifted.named_buffers():
-        _adopt_buffer(module, key, buffer)
-    with torch.no_grad():
-        for tensor in [*module.parameters(), *module.buffers()]:
-            tensor.data = tensor.data.clone()
+    own_tensors(module, unlifted, {})
     module.eval()
     return module
 
@@ -208,16 +206,37 @@ def _free_training_flags(graph: fx.Graph) -> None:
         node.update_arg(_TRAINING_ARGUMENT[node.target], training)
 
 
-def _adopt_buffer(module: nn.Module, key: str, buffer: Tensor) -> None:
-    """Keep buffers that no node reads (num_batches_tracked), so that state dicts stay loadable."""
-    *path, leaf = key.split(".")
-    for part in path:
-        child = module._modules.get(part)
-        if child is None:
-            return
+def own_tensors(
+    module: nn.Module, source: nn.Module, positions: Mapping[tuple[str, int], NDArray[np.int64]]
+) -> None:
+    """Give `module` copies of all parameters and buffers of `source`, under the same names.
+
+    Along (name, dim) in `positions`, only those positions are copied, in that order.
+    """
+    for prefix, owner in source.named_modules(remove_duplicate=False):
+        home = _container(module, prefix)
+        for leaf, tensor in [*owner._parameters.items(), *owner._buffers.items()]:
+            if tensor is None:
+                continue
+            new = tensor.detach().clone()
+            for dim in range(new.dim()):
+                stays = positions.get((f"{prefix}.{leaf}" if prefix else leaf, dim))
+                if stays is not None:
+                    new = new.index_select(dim, torch.from_numpy(stays).to(new.device))
+            if leaf in owner._parameters:
+                home.register_parameter(leaf, nn.Parameter(new, tensor.requires_grad))
+            else:
+                home.register_buffer(leaf, new, leaf not in owner._non_persistent_buffers_set)
+
+
+def _container(module: nn.Module, prefix: str) -> nn.Module:
+    for part in prefix.split(".") if prefix else ():
+        if part not in module._modules:
+            module.add_module(part, nn.Module())
+        child = module._modules[part]
+        assert child is not None
         module = child
-    if not hasattr(module, leaf):
-        module.register_buffer(leaf, buffer)
+    return module
 
 
 def record_shapes(module: fx.GraphModule, program: ExportedProgram) -> None:

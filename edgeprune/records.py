@@ -244,6 +244,10 @@ class CostModel(Protocol):
         """A model that agrees with a measured whole program at `widths`."""
         ...
 
+    def size_corrected(self, widths: Widths, measured_bytes: int) -> CostModel:
+        """A model whose size agrees with a lowered program at `widths`."""
+        ...
+
 
 # --- plan ------------------------------------------------------------------------------------
 

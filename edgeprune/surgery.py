@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from edgeprune.channels.analysis import Analysis, Ids, analyse
 from edgeprune.channels.core import Call, Flow, Label, Value, labelled, run, spread
 from edgeprune.channels.grouping import partition
 from edgeprune.channels.resize import Remaining, resized
 from edgeprune.errors import PlanError
-from edgeprune.graph import attribute
+from edgeprune.graph import attribute, own_tensors
 from edgeprune.plans import Plan, check_plan
 from edgeprune.records import Graph
 
@@ -51,7 +51,7 @@ def prune(graph: Graph, plan: Plan) -> Graph:
         node.meta.pop("val", None)
         node.meta["shape"] = _shapes(held[original]) if original in held else None
     module = fx.GraphModule(graph.program, smaller)
-    _own_tensors(module, graph.program, execution.positions)
+    own_tensors(module, graph.program, execution.positions)
     module.train(graph.program.training)
     return Graph(module, graph.example_inputs, graph.name, graph.dynamic_batch)
 
@@ -62,7 +62,7 @@ def mask(graph: Graph, plan: Plan) -> Graph:
     module = fx.GraphModule(graph.program, copy.deepcopy(graph.program.graph))
     for node, original in zip(module.graph.nodes, graph.program.graph.nodes, strict=True):
         node.meta["shape"] = original.meta.get("shape")
-    _own_tensors(module, graph.program, {})
+    own_tensors(module, graph.program, {})
     state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     with torch.no_grad():
         for name, dims in analysis.parameters.items():
@@ -192,36 +192,3 @@ def _shapes(held: Any) -> Any:
     if isinstance(held, tuple | list):
         return tuple(_shapes(v) for v in held)
     return None
-
-
-def _own_tensors(
-    module: nn.Module, source: nn.Module, positions: dict[tuple[str, int], Ids]
-) -> None:
-    """Give `module` its own copies of all of `source`'s tensors, cut down to `positions`."""
-    for kind in ("_parameters", "_buffers"):
-        for prefix, owner in source.named_modules():
-            for leaf, tensor in getattr(owner, kind).items():
-                if tensor is None:
-                    continue
-                name = f"{prefix}.{leaf}" if prefix else leaf
-                new = tensor.detach()
-                for dim in range(new.dim()):
-                    stays = positions.get((name, dim))
-                    if stays is not None:
-                        new = new.index_select(dim, torch.from_numpy(stays).to(new.device))
-                new = new.clone() if new is tensor or new.data_ptr() == tensor.data_ptr() else new
-                home = _container(module, prefix)
-                if kind == "_parameters":
-                    home.register_parameter(leaf, nn.Parameter(new, tensor.requires_grad))
-                else:
-                    home.register_buffer(leaf, new, leaf not in owner._non_persistent_buffers_set)
-
-
-def _container(module: nn.Module, prefix: str) -> nn.Module:
-    for part in prefix.split(".") if prefix else ():
-        if part not in module._modules:
-            module.add_module(part, nn.Module())
-        child = module._modules[part]
-        assert child is not None
-        module = child
-    return module

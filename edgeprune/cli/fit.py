@@ -1,0 +1,148 @@
+"""`edgeprune fit`: a model and a budget in, a measured program and a report out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeprune.cli import show
+from edgeprune.cli.loading import DataChoice, ModelChoice, check_criterion, load_both
+from edgeprune.cli.options import (
+    BatchOption,
+    BudgetMbOption,
+    BudgetMsOption,
+    CriterionOption,
+    DataOption,
+    DownloadOption,
+    InputOption,
+    JsonOption,
+    MaxDropOption,
+    ModelOption,
+    SeedOption,
+    SpeedupOption,
+    TargetOption,
+    ThreadsOption,
+    WeightsOption,
+    budget_from,
+    require_budget,
+    target_from,
+)
+from edgeprune.cli.progress import progress
+from edgeprune.errors import EdgepruneError
+from edgeprune.output import claim_directory
+from edgeprune.records import FitOptions, Recipe
+
+RECIPE = Recipe()
+BUDGET_NOT_MET = 3
+
+
+def fit(  # one parameter per option: that is how Typer reads a command line
+    model: ModelOption,
+    weights: WeightsOption = None,
+    input: InputOption = None,
+    data: DataOption = None,
+    download: DownloadOption = False,
+    target: TargetOption = "host",
+    threads: ThreadsOption = None,
+    budget_ms: BudgetMsOption = None,
+    speedup: SpeedupOption = None,
+    budget_mb: BudgetMbOption = None,
+    max_drop: MaxDropOption = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=0, help=f"Epochs of fine-tuning; {RECIPE.epochs} where there is data."
+        ),
+    ] = None,
+    lr: Annotated[
+        float, typer.Option(metavar="RATE", help="Learning rate at the batch size given.")
+    ] = RECIPE.lr,
+    batch_size: BatchOption = DataChoice.batch_size,
+    baseline_epochs: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Epochs of training where weights are missing.")
+    ] = FitOptions.baseline_epochs,
+    criterion: CriterionOption = None,
+    seed: SeedOption = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="DIR", help="Directory of the run; runs/MODEL if not given."
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Start over instead of continuing what DIR holds.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Prune a model to a budget and prove it: a .pte, its weights and a report.
+
+    Give at least one of --speedup, --budget-ms and --budget-mb; all that are given
+    must hold. The budget is met when the program's measured median meets it. Where
+    no weights are given, a baseline is trained on the data first. A run that was
+    stopped continues when the same command is given again.
+
+    \b
+    Examples:
+      edgeprune fit --model torchvision:resnet18 --data digits --speedup 2
+      edgeprune fit --model net.py:make --weights net.safetensors \\
+          --data imagefolder:photos --input 1x3x96x96 --budget-ms 5 -o runs/net
+      edgeprune fit --model torchvision:mobilenet_v2 --budget-mb 8 --epochs 0
+
+    Ends with 3 if the budget was missed or cannot be decided; the report is written
+    all the same.
+    """
+    budget = budget_from(budget_ms, speedup, budget_mb, max_drop)
+    require_budget(budget)
+    epochs = _epochs(epochs, data)
+    if max_drop is not None and data is None:
+        raise EdgepruneError("--max-drop needs --data: without data no metric can be measured")
+    if not lr > 0:
+        raise EdgepruneError(f"--lr {lr:g} must be above 0")
+    directory = claim_directory(out or _default_directory(model), force=force)
+    options = FitOptions(
+        target=target_from(target, threads),
+        budget=budget,
+        out=directory,
+        recipe=Recipe(epochs=epochs, lr=lr, seed=seed),
+        baseline_epochs=baseline_epochs,
+        criterion=criterion,
+        seed=seed,
+        force=force,
+    )
+    check_criterion(criterion, data)
+    with progress() as report_progress:
+        loaded, loaded_data = load_both(
+            ModelChoice(model, weights, input, seed),
+            DataChoice(data, batch_size, seed, download),
+            report_progress,
+        )
+        from edgeprune import pipeline
+
+        result = pipeline.fit(loaded, loaded_data, options, progress=report_progress)
+
+    from edgeprune.cli.summary import show_report
+    from edgeprune.report import to_json
+
+    document = to_json(result)
+    if json:
+        show.document(document)
+    else:
+        show_report(document, directory)
+    if result.verdict != "met":
+        raise typer.Exit(BUDGET_NOT_MET)
+
+
+def _epochs(asked: int | None, data: str | None) -> int:
+    if data is None and asked:
+        raise EdgepruneError(f"--epochs {asked} needs --data to train on")
+    if asked is not None:
+        return asked
+    return RECIPE.epochs if data is not None else 0
+
+
+def _default_directory(spec: str) -> Path:
+    """runs/NAME, where NAME is what comes last in the model's spec."""
+    name = spec.rpartition(":")[2].rpartition("/")[2].removesuffix(".pt2")
+    return Path("runs") / (name or "model")

@@ -1,0 +1,75 @@
+"""`edgeprune lower`: a model, pruned by a plan or whole, as a program for a target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeprune.cli import show
+from edgeprune.cli.loading import DataChoice, ModelChoice, load_graph
+from edgeprune.cli.options import (
+    InputOption,
+    JsonOption,
+    ModelOption,
+    NewFileOption,
+    TargetOption,
+    ThreadsOption,
+    WeightsOption,
+    target_from,
+)
+from edgeprune.cli.progress import progress
+from edgeprune.output import claim_file
+from edgeprune.units import show_bytes, show_seconds
+
+
+def lower(
+    model: ModelOption,
+    weights: WeightsOption = None,
+    input: InputOption = None,
+    plan: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", exists=True, dir_okay=False, help="Prune by this plan.json first."
+        ),
+    ] = None,
+    target: TargetOption = "host",
+    threads: ThreadsOption = None,
+    out: NewFileOption = Path("model.pte"),
+    json: JsonOption = False,
+) -> None:
+    """Lower a model to an ExecuTorch program, pruned by a plan if one is given.
+
+    Nothing is trained here: a pruned program is as fast and as small as it will be,
+    not as accurate. What the backend did not take is listed.
+
+    \b
+    Examples:
+      edgeprune lower --model torchvision:resnet18 -o resnet18.pte
+      edgeprune lower --model torchvision:resnet18 --plan half.json -o half.pte
+    """
+    chosen = target_from(target, threads)
+    path = claim_file(out)
+    with progress() as report_progress:
+        graph, _ = load_graph(ModelChoice(model, weights, input), DataChoice(), report_progress)
+        from edgeprune.lowering import lower as make_program
+
+        if plan is not None:
+            from edgeprune.plans import Plan
+            from edgeprune.surgery import prune
+
+            report_progress("prune", 0, 0, str(plan))
+            graph = prune(graph, Plan.from_json(plan.read_text(encoding="utf-8")))
+        report_progress("lower", 0, 0, f"{chosen.backend}, {chosen.dtype}")
+        artifact = make_program(graph, chosen, path)
+    if json:
+        show.document(artifact)
+        return
+    show.line(
+        f"{artifact.path}: {show_bytes(artifact.size_bytes)}, "
+        f"{artifact.delegated_nodes} nodes on {chosen.backend}, "
+        f"in {show_seconds(artifact.seconds)}"
+    )
+    for name, count in artifact.other_ops.items():
+        show.line(f"  not on {chosen.backend}: {count} x {name}")

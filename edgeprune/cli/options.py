@@ -1,0 +1,113 @@
+"""The options that several commands share, and the budget and target made of them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeprune.errors import EdgepruneError
+from edgeprune.records import Budget, Target
+from edgeprune.units import MEGABYTE
+
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        metavar="SPEC",
+        help="The network: torchvision:NAME, timm:NAME, package.module:factory, "
+        "file.py:factory, or a saved .pt2 file.",
+    ),
+]
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Its weights: .safetensors or a saved state dict."),
+]
+InputOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SHAPE", help="Input shape, as 1x3x224x224; needed where it cannot be inferred."
+    ),
+]
+DataOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SPEC",
+        help="digits, imagefolder:DIR, torchvision:CIFAR10:ROOT and the like, or "
+        "file.py:loaders for your own.",
+    ),
+]
+DownloadOption = Annotated[
+    bool, typer.Option("--download", help="Allow a data set to be downloaded.")
+]
+BatchOption = Annotated[int, typer.Option(metavar="N", min=1, help="Samples per batch.")]
+TargetOption = Annotated[
+    str, typer.Option(metavar="NAME|FILE", help="A target's name, or a profile ending in .toml.")
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Runtime threads, instead of the target's.")
+]
+BudgetMsOption = Annotated[
+    float | None, typer.Option(metavar="MS", help="Latency the final program may take.")
+]
+SpeedupOption = Annotated[
+    float | None, typer.Option(metavar="X", help="Times faster than the baseline, as measured.")
+]
+BudgetMbOption = Annotated[
+    float | None, typer.Option(metavar="MB", help="Size of the final .pte, in 1,000,000 bytes.")
+]
+MaxDropOption = Annotated[
+    float | None,
+    typer.Option(metavar="POINTS", help="Fail honestly if the metric drops by more than this."),
+]
+CriterionOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="How channels are scored: l1, l2 or taylor; by default taylor where there is data, "
+        "else l2.",
+    ),
+]
+SeedOption = Annotated[int, typer.Option(metavar="N", help="Seed of all that is random.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print the whole result as one JSON document.")
+]
+NewFileOption = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="File to write.")]
+
+
+def budget_from(
+    budget_ms: float | None, speedup: float | None, budget_mb: float | None, max_drop: float | None
+) -> Budget:
+    """The budget that the options ask for; every option that makes no sense is told at once."""
+    problems = [
+        f"{option} {value:g} must be a number above {floor:g}"
+        for option, value, floor in (
+            ("--budget-ms", budget_ms, 0),
+            ("--speedup", speedup, 1),
+            ("--budget-mb", budget_mb, 0),
+        )
+        if value is not None and not floor < value < math.inf
+    ]
+    if max_drop is not None and not 0 <= max_drop < math.inf:
+        problems.append(f"--max-drop {max_drop:g} must be a number of points, 0 or more")
+    if problems:
+        raise EdgepruneError("; ".join(problems))
+    size = None if budget_mb is None else round(budget_mb * MEGABYTE)
+    return Budget(latency_ms=budget_ms, speedup=speedup, size_bytes=size, max_drop=max_drop)
+
+
+def require_budget(budget: Budget, alternatives: str = "") -> None:
+    """Raise unless a latency or a size is asked for; `max_drop` alone asks for nothing."""
+    if (budget.latency_ms, budget.speedup, budget.size_bytes) == (None, None, None):
+        raise EdgepruneError(
+            f"no budget: give --speedup, --budget-ms or --budget-mb{alternatives} "
+            "(as in --speedup 2)"
+        )
+
+
+def target_from(name: str, threads: int | None) -> Target:
+    """The target that the options ask for."""
+    from edgeprune.targets import load_target
+
+    return load_target(name) if threads is None else load_target(name, threads=threads)

@@ -1,0 +1,118 @@
+"""`edgeprune plan`: which channels to keep, as a small JSON file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeprune.cli import show
+from edgeprune.cli.loading import DataChoice, ModelChoice, check_criterion, load_graph
+from edgeprune.cli.options import (
+    BatchOption,
+    BudgetMbOption,
+    BudgetMsOption,
+    CriterionOption,
+    DataOption,
+    DownloadOption,
+    InputOption,
+    JsonOption,
+    ModelOption,
+    NewFileOption,
+    SeedOption,
+    SpeedupOption,
+    TargetOption,
+    ThreadsOption,
+    WeightsOption,
+    budget_from,
+    require_budget,
+    target_from,
+)
+from edgeprune.cli.progress import progress
+from edgeprune.errors import EdgepruneError
+from edgeprune.output import claim_file
+from edgeprune.units import show_bytes, show_ms
+
+
+def plan(  # one parameter per option: that is how Typer reads a command line
+    model: ModelOption,
+    weights: WeightsOption = None,
+    input: InputOption = None,
+    data: DataOption = None,
+    download: DownloadOption = False,
+    target: TargetOption = "host",
+    threads: ThreadsOption = None,
+    budget_ms: BudgetMsOption = None,
+    speedup: SpeedupOption = None,
+    budget_mb: BudgetMbOption = None,
+    keep: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Keep this share of every group; needs no target."),
+    ] = None,
+    criterion: CriterionOption = None,
+    batch_size: BatchOption = DataChoice.batch_size,
+    seed: SeedOption = 0,
+    out: NewFileOption = Path("plan.json"),
+    json: JsonOption = False,
+) -> None:
+    """Choose the channels to keep, and write them down as JSON.
+
+    Either for a budget on a target, from the predicted cost of its kernels, or the
+    same share of every group with --keep. The file can be read, edited, compared
+    and given to `edgeprune lower --plan`.
+
+    \b
+    Examples:
+      edgeprune plan --model torchvision:resnet18 --keep 0.5 -o half.json
+      edgeprune plan --model net.py:make --weights net.pth --speedup 2
+      edgeprune plan --model torchvision:resnet18 --data digits --budget-ms 3
+    """
+    budget = budget_from(budget_ms, speedup, budget_mb, None)
+    if keep is None:
+        require_budget(budget, ", or --keep for the same share of every group")
+    elif not 0 < keep <= 1:
+        raise EdgepruneError(f"--keep {keep:g} must be above 0 and at most 1, as in --keep 0.5")
+    elif any(value is not None for value in (budget_ms, speedup, budget_mb)):
+        raise EdgepruneError("--keep and a budget exclude one another: give one of them")
+    path = claim_file(out)
+    chosen = target_from(target, threads) if keep is None else None
+
+    check_criterion(criterion, data)
+    with progress() as report_progress:
+        graph, loaded_data = load_graph(
+            ModelChoice(model, weights, input, seed),
+            DataChoice(data, batch_size, seed, download),
+            report_progress,
+        )
+        from edgeprune.channels import channel_groups
+        from edgeprune.planning import plan as make_plan
+        from edgeprune.scoring import score
+
+        report_progress("channels", 0, 0, graph.name)
+        groups = channel_groups(graph)
+        by = criterion or ("l2" if loaded_data is None else "taylor")
+        report_progress("scores", 0, 0, by)
+        scores = score(graph, groups, by, loaded_data)
+        if chosen is None:
+            made = make_plan(graph, groups, scores, keep=keep)
+        else:
+            from edgeprune.cost import profile
+
+            cost = profile(graph, chosen, groups, progress=report_progress)
+            made = make_plan(graph, groups, scores, cost, budget=budget)
+            made = replace(made, target=chosen.name)
+    text = made.to_json()
+    path.write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8")
+    if json:
+        show.line(text.rstrip("\n"))
+        return
+    kept = sum(len(channels) for channels in made.kept.values())
+    total = sum(group.size for group in groups.groups)
+    show.line(f"{path}: keeps {kept} of {total} channels in {len(groups.groups)} groups")
+    if made.predicted_ms is not None:
+        size = (
+            "" if made.predicted_bytes is None else f", .pte of {show_bytes(made.predicted_bytes)}"
+        )
+        show.line(f"predicted: {show_ms(made.predicted_ms)}{size}")

@@ -1,0 +1,150 @@
+"""Which kernels to measure so that any widths of a network can be told."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from edgeprune.cost.curves import Curve, Family, Point, canonical, place
+from edgeprune.cost.xnnpack_nodes import WEIGHTED
+from edgeprune.records import Extent, Kernel, KernelKey
+
+_EIGHTHS = tuple(Fraction(i, 8) for i in range(1, 9))
+# Time is close to a line in the input channels, so fewer points do there.
+_INPUT_SHARES = (Fraction(1, 8), Fraction(1, 4), Fraction(1, 2), Fraction(3, 4), Fraction(1))
+_OUTSIDE = "portable:"
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """How many output channels are computed at a time, by kind of convolution."""
+
+    pointwise: int
+    depthwise: int
+
+    def of(self, op: str) -> int:
+        """The tile along the output channels of `op`; 1 where the time has no steps."""
+        if op == "dwconv":
+            return self.depthwise
+        return self.pointwise if op in WEIGHTED else 1
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The points of one kernel at all widths, as keys to measure, before they are measured."""
+
+    family: Family
+    axes: tuple[tuple[int, ...], ...]
+    keys: Mapping[Point, KernelKey]
+    tiles: tuple[int, ...]
+
+    def curve(self, times: Mapping[KernelKey, float]) -> Curve | None:
+        """The grid with its measurements; None where one is missing."""
+        if any(key not in times for key in self.keys.values()):
+            return None
+        return Curve(self.axes, {p: times[key] for p, key in self.keys.items()}, self.tiles)
+
+
+def grids(kernels: Iterable[Kernel], full: Mapping[str, int], tiles: Tiles) -> tuple[Grid, ...]:
+    """The grids that `kernels` need, `full` being the full widths; equal ones once."""
+    found: dict[object, Grid] = {}
+    lines: dict[Family, dict[int, KernelKey]] = defaultdict(dict)
+    for kernel in kernels:
+        if kernel.op in WEIGHTED and kernel.op != "dwconv" and not _counts_groups(kernel):
+            grid = _rectangle(kernel, full, tiles)
+            found.setdefault((grid.family, grid.axes), grid)
+            continue
+        for key in _line(kernel, full, tiles):
+            family, (coordinate,) = _on_a_line(key)
+            lines[family].setdefault(coordinate, key)
+    for family, keys in lines.items():
+        axis = tuple(sorted(keys))
+        tile = tiles.of(str(family[0]))
+        found[family] = Grid(family, (axis,), {(x,): keys[x] for x in axis}, (tile,))
+    return tuple(found.values())
+
+
+def _on_a_line(key: KernelKey) -> tuple[Family, tuple[int]]:
+    family, point = place(key)
+    if len(point) == 1:
+        return family, (point[0],)
+    return whole_groups(key)
+
+
+def whole_groups(key: KernelKey) -> tuple[Family, tuple[int]]:
+    """Family and place of a grouped convolution that loses whole groups."""
+    attrs = dict(key.attrs)
+    groups, out = attrs.pop("groups"), attrs.pop("out_channels")
+    channels = key.shapes[0][1]
+    each = (channels // groups, out // groups)
+    return (key.op, "groups", key.shapes[0][2:], each, *sorted(attrs.items())), (groups,)
+
+
+def _counts_groups(kernel: Kernel) -> bool:
+    return isinstance(dict(kernel.attrs).get("groups"), Extent)
+
+
+def _rectangle(kernel: Kernel, full: Mapping[str, int], tiles: Tiles) -> Grid:
+    """Input channels by output channels, each on its own."""
+    base = kernel.at(full)
+    attrs = dict(base.attrs)
+    groups = attrs.get("groups", 1)
+    channel = 1 if kernel.op != "linear" else len(kernel.shapes[0]) - 1
+    source, out = kernel.shapes[0][channel], dict(kernel.attrs)["out_channels"]
+    tile = tiles.of(kernel.op)
+    inputs = _axis(source, source.at(full), _INPUT_SHARES, groups, 1)
+    outputs = _axis(out, attrs["out_channels"], _EIGHTHS, groups, tile)
+    keys: dict[Point, KernelKey] = {}
+    for c_in in inputs:
+        for c_out in outputs:
+            shape = (*base.shapes[0][:channel], c_in, *base.shapes[0][channel + 1 :])
+            changed = tuple(sorted({**attrs, "out_channels": c_out}.items()))
+            keys[c_in, c_out] = KernelKey(kernel.op, (shape,), changed)
+    return Grid(place(base)[0], (inputs, outputs), keys, (1, tile))
+
+
+def _axis(
+    extent: Extent | int, full: int, shares: Sequence[Fraction], groups: int, tile: int
+) -> tuple[int, ...]:
+    """Points along one coordinate: shares of the full size, up to whole tiles and groups."""
+    if not isinstance(extent, Extent) or not extent.terms:
+        return (full,)
+    step = tile if full >= 2 * tile else 1
+    while step % groups:
+        step += 1 if groups == 1 else step
+        if step > full:
+            step = groups
+    points = {min(full, max(step, -(-int(full * share) // step) * step)) for share in shares}
+    return tuple(sorted(points | {full}))
+
+
+def _line(kernel: Kernel, full: Mapping[str, int], tiles: Tiles) -> list[KernelKey]:
+    """The kernel with all its widths reduced together; ops outside the delegate at full width."""
+    if not kernel.groups or kernel.op.startswith(_OUTSIDE):
+        return [canonical(kernel.at(full))]
+    tile = tiles.of(kernel.op)
+    if _counts_groups(kernel):
+        step = tile if kernel.op == "dwconv" else 1
+        return [_fewer_groups(kernel.at(full), share, step) for share in _EIGHTHS]
+    keys = []
+    for share in _EIGHTHS:
+        widths = {}
+        for group in kernel.groups:
+            size = full[group]
+            step = tile if size >= 2 * tile else 1
+            widths[group] = min(size, max(1, -(-int(size * share) // step) * step))
+        keys.append(canonical(kernel.at(widths)))
+    return keys
+
+
+def _fewer_groups(key: KernelKey, share: Fraction, step: int) -> KernelKey:
+    """A grouped or depthwise convolution with a share of its groups, each of them whole."""
+    attrs = dict(key.attrs)
+    batch, channels, *image = key.shapes[0]
+    whole = attrs["groups"]
+    groups = min(whole, max(1, -(-int(whole * share) // step) * step))
+    out = attrs["out_channels"] // whole * groups
+    changed = tuple(sorted({**attrs, "groups": groups, "out_channels": out}.items()))
+    return KernelKey(key.op, ((batch, channels // whole * groups, *image),), changed)

@@ -1,0 +1,156 @@
+"""The cost of a network at any widths, from measured kernels."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from functools import cached_property
+from math import prod
+
+from edgeprune.cost.curves import Curve, Family, Point, canonical, place
+from edgeprune.cost.grid import Grid, Tiles, whole_groups
+from edgeprune.cost.xnnpack_graph import FLOAT_BYTES
+from edgeprune.cost.xnnpack_nodes import WEIGHTED
+from edgeprune.records import Extent, Kernel, KernelKey, Widths
+
+_FEWEST_STEPS, _MOST_STEPS = 6, 16
+_TINY_GROUP = 8
+# What a .pte holds beside weights: the file itself, and per kernel its node, values and names. On
+# resnet18 and mobilenet_v2 this is within 3 kB. Equal weights are stored once, which matters only
+# to networks without training, whose biases are all zero.
+_FILE_BYTES = 1_000
+_KERNEL_BYTES = 540
+
+
+@dataclass(frozen=True)
+class MeasuredCost:
+    """A `CostModel` whose kernels were measured on the target.
+
+    `sizes` are the full widths, `parts` how many parts of a group must keep equal counts,
+    `curves` the measured grids by family. `factor` and `offset_bytes` are what measured whole
+    programs have taught (see `corrected`, `size_corrected`).
+    """
+
+    kernels: tuple[Kernel, ...]
+    sizes: Mapping[str, int]
+    parts: Mapping[str, int]
+    curves: Mapping[Family, tuple[Curve, ...]]
+    tiles: Tiles
+    factor: float = 1.0
+    offset_bytes: int = 0
+    _known: dict[KernelKey, float] = field(default_factory=dict, repr=False, compare=False)
+
+    def kernel_us(self, key: KernelKey) -> float:
+        """Predicted time of one kernel, microseconds: measured where it was, else interpolated.
+
+        Zero for an op that could not be measured by itself (`profile` has warned about it).
+        Raises KeyError for a kernel that is not this network's at any width.
+        """
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = self._interpolated(canonical(key))
+        return known
+
+    def latency_ms(self, widths: Widths) -> float:
+        """Predicted latency of the whole network, milliseconds, corrections included."""
+        total = sum(self.kernel_us(kernel.at(widths)) for kernel in self.kernels)
+        return self.factor * total / 1000
+
+    def size_bytes(self, widths: Widths) -> int:
+        """Predicted .pte size, bytes, corrections included."""
+        weights = sum(weight_bytes(kernel.at(widths)) for kernel in self.kernels)
+        return _FILE_BYTES + weights + _KERNEL_BYTES * len(self.kernels) + self.offset_bytes
+
+    def corrected(self, widths: Widths, measured_ms: float) -> MeasuredCost:
+        """The model whose latency at `widths` is `measured_ms`: all kernels by one factor."""
+        factor = self.factor * measured_ms / self.latency_ms(widths)
+        return replace(self, factor=factor)
+
+    def size_corrected(self, widths: Widths, measured_bytes: int) -> MeasuredCost:
+        """The model whose size at `widths` is `measured_bytes`: the difference is constant."""
+        return replace(
+            self, offset_bytes=self.offset_bytes + measured_bytes - self.size_bytes(widths)
+        )
+
+    def steps(self, group: str) -> tuple[int, ...]:
+        """Kept-channel counts of `group` worth offering to a planner, ascending, full size last.
+
+        The time of a kernel falls by tiles of output channels, so between two tiles there is
+        nothing to win: multiples of the tile of the kernels that produce the group, more finely
+        where that leaves fewer than six choices, thinned out above sixteen. Small groups (8
+        or fewer) offer every count. Counts can always be shared equally by the group's parts.
+        """
+        size, parts = self.sizes[group], self.parts[group]
+        stride = self._strides.get(group, 1) if size > _TINY_GROUP else 1
+        choices = _multiples(size, stride, parts)
+        while len(choices) < _FEWEST_STEPS and stride > 1:
+            stride //= 2
+            choices = _multiples(size, stride, parts)
+        if len(choices) > _MOST_STEPS:
+            last = len(choices) - 1
+            picked = {round(i * last / (_MOST_STEPS - 1)) for i in range(_MOST_STEPS)}
+            choices = [choices[i] for i in sorted(picked)]
+        return tuple(choices)
+
+    @cached_property
+    def _strides(self) -> dict[str, int]:
+        """How many channels of each group make whole tiles in all kernels that produce them."""
+        strides: dict[str, int] = {}
+        for kernel in self.kernels:
+            if kernel.op not in WEIGHTED:
+                continue
+            out = dict(kernel.attrs)["out_channels"]
+            for group, times in out.terms if isinstance(out, Extent) else ():
+                share = Fraction(self.tiles.of(kernel.op)) / times
+                strides[group] = max(strides.get(group, 1), share.numerator)
+        return strides
+
+    def _interpolated(self, key: KernelKey) -> float:
+        if not key.shapes or any(0 in shape for shape in key.shapes):
+            return 0.0  # a branch that lost all its channels is not executed
+        family, point = place(key)
+        found = self._curve(family, point)
+        if found is None and key.op in WEIGHTED:
+            family, point = whole_groups(key)
+            found = self._curve(family, point)
+        if found is None:
+            if key.op.startswith("portable:"):
+                return 0.0
+            raise KeyError(f"no kernel of this network is like {key}")
+        return found.at(point)
+
+    def _curve(self, family: Family, point: Point) -> Curve | None:
+        """The tightest grid around `point`, else the largest of its family."""
+        curves = self.curves.get(family, ())
+        return next((c for c in curves if c.covers(point)), curves[-1] if curves else None)
+
+
+def _multiples(size: int, stride: int, parts: int) -> list[int]:
+    return sorted({*(c for c in range(stride, size, stride) if c % parts == 0), size})
+
+
+def weight_bytes(key: KernelKey) -> int:
+    """What a kernel's weights and bias take in a .pte, fp32."""
+    if key.op not in WEIGHTED:
+        return 0
+    attrs = dict(key.attrs)
+    out = attrs["out_channels"]
+    if key.op == "linear":
+        inputs = key.shapes[0][-1]
+    else:
+        inputs = key.shapes[0][1] // attrs["groups"] * prod(attrs["kernel"])
+    return int((inputs + 1) * out * FLOAT_BYTES)
+
+
+def assemble(
+    grids: tuple[Grid, ...], times: Mapping[KernelKey, float]
+) -> dict[Family, tuple[Curve, ...]]:
+    """Curves by family from measured grids, the tightest first."""
+    curves: dict[Family, list[Curve]] = defaultdict(list)
+    for grid in grids:
+        curve = grid.curve(times)
+        if curve is not None:
+            curves[grid.family].append(curve)
+    return {f: tuple(sorted(found, key=lambda c: c.volume)) for f, found in curves.items()}

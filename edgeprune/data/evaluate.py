@@ -1,0 +1,75 @@
+"""How good a model is on a loader, and whether model and data belong together."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from edgeprune.data.records import Data, Loader
+from edgeprune.data.sampling import epoch_batches
+from edgeprune.errors import DataError, ModelError
+from edgeprune.records import Metric
+
+
+def evaluate(module: nn.Module, loader: Loader, data: Data) -> Metric:
+    """The metric of `data` over all of `loader`: batch means weighted by batch size.
+
+    The module is run in eval mode and left in the mode it was in. Raises DataError if the loader
+    yields nothing.
+    """
+    training = module.training
+    module.eval()
+    total, samples = 0.0, 0
+    try:
+        with torch.no_grad():
+            for inputs, targets in epoch_batches(loader, seed=0, epoch=0):
+                output = module(inputs.to(device_of(module)))
+                total += float(data.metric(output, targets.to(device_of(module)))) * len(inputs)
+                samples += len(inputs)
+    finally:
+        module.train(training)
+    if not samples:
+        raise DataError(f"{data.name}: a loader yielded nothing to evaluate on")
+    return Metric(data.metric_name, total / samples, data.higher_is_better)
+
+
+def check_fit(module: nn.Module, data: Data) -> None:
+    """Raise ModelError unless the model's output is one that the data's loss can judge.
+
+    For classification, that is (N, classes) with as many outputs as the data has classes.
+    """
+    if data.loss is not cross_entropy or data.classes is None:
+        return
+    inputs, _ = next(epoch_batches(data.validation, seed=0, epoch=0))
+    training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            output = module(inputs[:2].to(device_of(module)))
+    except RuntimeError as error:
+        shape = "x".join(map(str, inputs[:2].shape))
+        raise ModelError(
+            f"the model does not run on a batch of {data.name} ({shape}): "
+            f"{str(error).strip().splitlines()[0]}. Its input shape, or a batch size fixed when it "
+            "was exported, does not fit this data"
+        ) from error
+    finally:
+        module.train(training)
+    if not isinstance(output, Tensor) or output.dim() != 2:
+        kind = str(tuple(output.shape)) if isinstance(output, Tensor) else type(output).__name__
+        raise ModelError(
+            f"{data.name} needs a classifier with outputs (N, {data.classes}), this model's output "
+            f"is {kind}: give data with a loss of your own as file.py:function"
+        )
+    if output.shape[1] != data.classes:
+        raise ModelError(
+            f"the model has {output.shape[1]} outputs, but {data.name} has {data.classes} classes: "
+            "build the model with that many (its factory's num_classes)"
+        )
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where the module's parameters are (the CPU if it has none)."""
+    parameter = next(module.parameters(), None)
+    return parameter.device if parameter is not None else torch.device("cpu")

@@ -1,0 +1,68 @@
+"""What a network weighs by itself: parameters, multiply-accumulates, widths of its layers."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import fx
+from torch.utils.flop_counter import FlopCounterMode
+
+from edgeprune.graph import module_path
+from edgeprune.records import ChannelGroups, CostModel, Graph, Kernel, Layer, Widths
+
+_WEIGHT_ARGUMENT = ("conv", "linear")
+
+
+def macs(graph: Graph) -> int:
+    """Multiply-accumulates of one forward pass over the example inputs (batch as given).
+
+    Half the operations that PyTorch's flop counter finds (convolutions and matrix products).
+    """
+    module = copy.deepcopy(graph.program).to("meta")
+    inputs = [x.to("meta") for x in graph.example_inputs]
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module(*inputs)
+    return int(counter.get_total_flops()) // 2
+
+
+def layers(
+    graph: Graph, groups: ChannelGroups, widths: Widths, cost: CostModel | None
+) -> tuple[Layer, ...]:
+    """Every layer with weights, its (in, out) channels and predicted cost before and after."""
+    kernels = {name: k for k in (cost.kernels if cost is not None else ()) for name in k.nodes}
+    full = groups.full_widths()
+    found = []
+    for node in graph.program.graph.nodes:
+        if not _has_weights(node):
+            continue
+        channel = 1 if "conv" in str(node.target) else -1
+        source = node.args[0]
+        assert isinstance(source, fx.Node)
+        reads, makes = groups.extents[source.name], groups.extents[node.name]
+        kernel = kernels.get(node.name)
+        found.append(
+            Layer(
+                name=module_path(node) or str(node.args[1]),
+                op=str(node.target).removeprefix("aten.").removesuffix(".default"),
+                before=(reads[channel].at(full), makes[channel].at(full)),
+                after=(reads[channel].at(widths), makes[channel].at(widths)),
+                before_us=_us(kernel, full, cost),
+                after_us=_us(kernel, widths, cost),
+            )
+        )
+    return tuple(found)
+
+
+def _has_weights(node: fx.Node) -> bool:
+    name: str | Callable[..., object] = node.target
+    return node.op == "call_function" and any(
+        str(name).startswith(f"aten.{kind}") for kind in _WEIGHT_ARGUMENT
+    )
+
+
+def _us(kernel: Kernel | None, widths: Widths, cost: CostModel | None) -> float | None:
+    if kernel is None or cost is None:
+        return None
+    return round(cost.kernel_us(kernel.at(widths)), 3)

@@ -1,0 +1,73 @@
+"""The table of backends: which function lowers for which delegate, and in which data types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from edgeprune.errors import LoweringError
+from edgeprune.records import Target
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+BACKEND_FILES = ("xnnpack",)
+"""The modules of this package that register backends."""
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A program in memory and what was delegated in it, from the lowered graph."""
+
+    program: bytes
+    delegated_nodes: int
+    other_ops: Mapping[str, int] = field(default_factory=dict)
+    planned_bytes: int = 0
+
+
+LowerProgram = Callable[["ExportedProgram", Target], Lowered]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One row of the table."""
+
+    name: str
+    dtypes: tuple[str, ...]
+    lower: LowerProgram
+
+
+_BACKENDS: dict[str, Backend] = {}
+
+
+def backend(name: str, dtypes: tuple[str, ...]) -> Callable[[LowerProgram], LowerProgram]:
+    """Register the decorated function as the way to lower for `name` in `dtypes`."""
+
+    def register(function: LowerProgram) -> LowerProgram:
+        if name in _BACKENDS:
+            raise ValueError(f"backend {name!r} is registered twice")
+        _BACKENDS[name] = Backend(name, dtypes, function)
+        return function
+
+    return register
+
+
+def backend_for(target: Target) -> Backend:
+    """The backend that `target` names. Raises LoweringError naming those that exist."""
+    for file in BACKEND_FILES:
+        import_module(f"edgeprune.lowering.{file}")
+    found = _BACKENDS.get(target.backend)
+    where = f"target {target.name!r}" + (f" ({target.source})" if target.source else "")
+    if found is None:
+        raise LoweringError(
+            f"{where} asks for backend {target.backend!r}, which edgeprune cannot lower for; "
+            f"backends: {', '.join(sorted(_BACKENDS))}"
+        )
+    if target.dtype not in found.dtypes:
+        raise LoweringError(
+            f"{where} asks for dtype {target.dtype!r}, which backend {found.name!r} does not "
+            f"have here; dtypes: {', '.join(found.dtypes)}"
+        )
+    return found

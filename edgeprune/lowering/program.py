@@ -1,0 +1,92 @@
+"""`lower`: a Graph to a .pte on disk."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeprune.errors import LoweringError, OutputError
+from edgeprune.lowering.backends import Lowered, backend_for
+from edgeprune.lowering.quiet import quiet
+from edgeprune.lowering.reasons import reason_of, source_of
+from edgeprune.records import Artifact, Graph, Target
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+
+def lower(graph: Graph, target: Target, path: Path | None = None) -> Artifact:
+    """Lower `graph` for `target` and write the program to `path`; returns what is known of it.
+
+    The program has the static shapes of `graph.example_inputs`, batch included, and evaluates
+    (batch norm uses its statistics, dropout does nothing) whatever mode the graph is in; the
+    graph is not changed. The same graph gives the same bytes every time. The file appears under
+    its name only when it is complete. Without a `path` it is `model.pte` in a new directory of
+    the system's temporary ones, which is the caller's to remove (`artifact.path.parent`).
+
+    Raises LoweringError where the target's backend or dtype does not exist or upstream refuses
+    the graph, OutputError where the file cannot be written.
+    """
+    started = time.perf_counter()
+    chosen = backend_for(target)
+    with quiet():
+        exported = _export(graph)
+        try:
+            lowered = chosen.lower(exported, target)
+        except Exception as error:
+            raise _refused(graph, f"{chosen.name} could not lower", error) from error
+    if path is None:
+        path = Path(tempfile.mkdtemp(prefix="edgeprune-")) / "model.pte"
+    _write(path, lowered)
+    return Artifact(
+        path=path,
+        target=target.name,
+        size_bytes=len(lowered.program),
+        sha256=hashlib.sha256(lowered.program).hexdigest(),
+        delegated_nodes=lowered.delegated_nodes,
+        other_ops=lowered.other_ops,
+        planned_bytes=lowered.planned_bytes,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _export(graph: Graph) -> ExportedProgram:
+    """The graph in eval mode with static shapes, as upstream's compilers want it."""
+    import torch
+
+    # A copy, because the graph may be in the middle of training and must stay in that mode.
+    # (It also drops the guard that forbids eval() on exported modules.)
+    module = copy.deepcopy(graph.program)
+    module.eval()
+    try:
+        with torch.no_grad():
+            return torch.export.export(module, graph.example_inputs)
+    except Exception as error:
+        raise _refused(graph, "torch.export refused", error) from error
+
+
+def _refused(graph: Graph, what: str, error: Exception) -> LoweringError:
+    source = source_of(error)
+    where = f" (at {source})" if source else ""
+    return LoweringError(f"{what} {graph.name!r}{where}: {reason_of(error)}")
+
+
+def _write(path: Path, lowered: Lowered) -> None:
+    """All of the program or nothing: written beside `path`, then renamed onto it."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        try:
+            with part.open("wb") as file:
+                file.write(lowered.program)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error

@@ -1,0 +1,21 @@
+"""XNNPACK, the delegate for Arm and x86 processors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgeprune.lowering.backends import Lowered, backend
+from edgeprune.lowering.finish import finish
+from edgeprune.records import Target
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+
+@backend("xnnpack", dtypes=("fp32",))
+def lower_xnnpack(exported: ExportedProgram, target: Target) -> Lowered:
+    """Everything XNNPACK can run goes to it; what is left runs in ExecuTorch's own kernels."""
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    return finish(to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()]))

@@ -1,0 +1,45 @@
+"""The table of runners: how programs get onto a target and are timed there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+
+from edgeprune.errors import MeasureError
+from edgeprune.measuring.session import Session, SessionSamples
+from edgeprune.records import Progress, silent
+
+RUNNER_FILES = ("local",)
+"""The modules of this package that register runners."""
+
+Run = Callable[[Session, Progress], SessionSamples]
+
+_RUNNERS: dict[str, Run] = {}
+
+
+def runner(name: str) -> Callable[[Run], Run]:
+    """Register the decorated function as the runner that target profiles call `name`."""
+
+    def register(function: Run) -> Run:
+        if name in _RUNNERS:
+            raise ValueError(f"runner {name!r} is registered twice")
+        _RUNNERS[name] = function
+        return function
+
+    return register
+
+
+def run(session: Session, progress: Progress = silent) -> SessionSamples:
+    """Time a session's programs with its target's runner.
+
+    Raises MeasureError where the runner does not exist (naming those that do) or fails.
+    """
+    for file in RUNNER_FILES:
+        import_module(f"edgeprune.measuring.{file}")
+    found = _RUNNERS.get(session.target.runner)
+    if found is None:
+        raise MeasureError(
+            f"target {session.target.name!r} asks for runner {session.target.runner!r}, which does "
+            f"not exist; runners: {', '.join(sorted(_RUNNERS))}"
+        )
+    return found(session, progress)

@@ -1,0 +1,191 @@
+"""The commands on a small network, from a look at its channels to the report of a run."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from edgeprune.records import Conditions, Measurement
+
+NET = """
+import torch
+
+def make(num_classes=10):
+    print("a model that prints")
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(1, 16, 3, padding=1),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(16, 32, 3, padding=1),
+        torch.nn.ReLU(),
+        torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(),
+        torch.nn.Linear(32, num_classes),
+    )
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("commands")
+    (path / "net.py").write_text(NET)
+    return path
+
+
+@pytest.fixture
+def model(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("HOME", str(folder))  # a cost table of our own, shared by these tests only
+    return ("--model", "net.py:make", "--input", "1x1x32x32")
+
+
+def ended_well(ended, code=0):
+    assert ended.code == code, ended.err
+    return ended.out
+
+
+def test_inspect_json(edgeprune, model):
+    found = json.loads(ended_well(edgeprune("inspect", *model, "--json")))
+    assert found["model"] == "make"
+    assert found["input_shape"] == [1, 1, 32, 32]
+    assert found["params"] == 160 + 4640 + 330
+    assert [(group["size"], group["parts"]) for group in found["groups"]] == [(16, 1), (32, 1)]
+    assert {"name": "0.weight", "dim": 0, "role": "out"} in found["groups"][0]["parameters"]
+    assert [pin["size"] for pin in found["pinned"]] == [10]
+    assert "kernels" not in found
+
+
+def test_inspect_reads_well_in_80_columns(edgeprune, model):
+    out = ended_well(edgeprune("inspect", *model))
+    assert "48 channels can be pruned, in 2 groups; 10 are pinned" in out
+    assert "reaches the model's output" in out
+    assert "a model that prints" not in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_inspect_costs(edgeprune, model):
+    found = json.loads(ended_well(edgeprune("inspect", *model, "--cost", "--json")))
+    assert len(found["kernels"]) >= 3
+    assert all(kernel["us"] >= 0 for kernel in found["kernels"])
+    assert found["latency_ms"] > 0
+    assert found["size_bytes"] > 4 * found["params"]
+
+
+def test_a_uniform_plan(edgeprune, model, tmp_path):
+    path = tmp_path / "plans" / "half.json"
+    out = ended_well(edgeprune("plan", *model, "--keep", 0.5, "-o", path))
+    assert "keeps 24 of 48 channels in 2 groups" in out
+    kept = json.loads(path.read_text())["kept"]
+    assert sorted(len(channels) for channels in kept.values()) == [8, 16]
+    printed = ended_well(edgeprune("plan", *model, "--keep", 0.5, "-o", path, "--json"))
+    assert json.loads(printed) == json.loads(path.read_text())
+
+
+def test_a_plan_for_a_speedup(edgeprune, model, tmp_path):
+    path = tmp_path / "plan.json"
+    words = ("plan", *model, "--data", "digits", "--speedup", 2, "-o", path)
+    assert "predicted: " in ended_well(edgeprune(*words))
+    kept = json.loads(path.read_text())["kept"]
+    assert sum(len(channels) for channels in kept.values()) < 48
+
+
+def test_lower_and_measure(edgeprune, model, tmp_path):
+    plan, whole, half = (tmp_path / name for name in ("plan.json", "whole.pte", "half.pte"))
+    ended_well(edgeprune("plan", *model, "--keep", 0.5, "-o", plan))
+    ended_well(edgeprune("lower", *model, "-o", whole))
+    artifact = json.loads(
+        ended_well(edgeprune("lower", *model, "--plan", plan, "-o", half, "--json"))
+    )
+    assert artifact["path"] == str(half)
+    assert artifact["size_bytes"] == half.stat().st_size < whole.stat().st_size
+
+    found = json.loads(ended_well(edgeprune("measure", whole, half, "--json")))
+    assert [Path(one["path"]).name for one in found["measurements"]] == ["whole.pte", "half.pte"]
+    assert all(one["median_ms"] > 0 and one["samples_ms"] for one in found["measurements"])
+    (speedup,) = found["speedups"]
+    assert speedup["interval"][0] <= speedup["ratio"] <= speedup["interval"][1]
+
+
+def test_the_table_of_measurements_fits_80_columns():
+    from edgeprune.cli.measure import _table
+
+    conditions = Conditions(
+        "host", "a CPU", "executorch 1.5.1", "xnnpack", "fp32", 1, None, None, None, 0.1, ""
+    )
+    files = [Path("a-directory-with-a-long-name") / name for name in ("baseline.pte", "model.pte")]
+    found = [
+        Measurement(file, (1234.5,) * 60, (), 1234.5, 1200.0, 1250.0, (1230.0, 1240.0), rss, 3,
+                    conditions)
+        for file, rss in zip(files, (123_456_789, 0), strict=True)
+    ]  # fmt: skip
+    console = Console(file=io.StringIO(), width=80)
+    console.print(_table(files, found, [(12.34, (12.11, 12.56))]))
+    lines = console.file.getvalue().splitlines()
+    (row,) = [line for line in lines if "model.pte" in line]
+    assert "1234 ms" in row
+    assert "12.34× (12.11–12.56)" in row
+    assert "unknown" in row
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_plan_of_another_network_is_refused(edgeprune, model, tmp_path):
+    plan = tmp_path / "plan.json"
+    ended_well(edgeprune("plan", *model, "--keep", 0.5, "-o", plan))
+    text = plan.read_text()
+    plan.write_text(text.replace(json.loads(text)["fingerprint"], "somebody else's"))
+    ended = edgeprune("lower", *model, "--plan", plan, "-o", tmp_path / "model.pte")
+    assert ended.code == 2
+    assert "edgeprune: error: the plan was made for another graph" in ended.err
+
+
+def test_fit_and_report(edgeprune, model, tmp_path):
+    """Met or not depends on how quiet the machine is; everything else does not."""
+    run = tmp_path / "run"
+    words = ("fit", *model, "--data", "digits", "--speedup", 1.2, "--baseline-epochs", 1)
+    ended = edgeprune(*words, "--epochs", 1, "-o", run, "--json")
+    assert ended.code in (0, 3), ended.err
+    document = json.loads(ended.out)
+    assert (ended.code == 0) == (document["verdict"] == "met")
+    assert document == json.loads((run / "report.json").read_text())
+    assert (run / "model.pte").stat().st_size == document["final"]["size_bytes"]
+
+    again = edgeprune(*words, "--epochs", 1, "-o", run)
+    assert again.code == ended.code
+    assert f"budget {document['verdict']}: speedup ≥ 1.2×" in again.out
+    assert max(map(len, again.out.splitlines())) <= 80
+
+    assert json.loads(ended_well(edgeprune("report", run, "--json"))) == document
+    assert ended_well(edgeprune("report", run, "--html")).lower().startswith("<!doctype html>")
+    assert ended_well(edgeprune("report", run, "--markdown")).startswith("# ")
+    assert "Stages" in ended_well(edgeprune("report", run))
+
+
+def test_a_report_that_is_not_there(edgeprune, tmp_path):
+    ended = edgeprune("report", tmp_path)
+    assert ended.code == 2
+    assert "edgeprune: error: no report in" in ended.err
+
+
+def test_targets(edgeprune, tmp_path):
+    assert "host" in ended_well(edgeprune("targets"))
+    listed = json.loads(ended_well(edgeprune("targets", "--json")))
+    assert [target["name"] for target in listed] == ["host"]
+    path = tmp_path / "board.toml"
+    path.write_text('extends = "host"\nthreads = 2\n')
+    assert "threads       2" in ended_well(edgeprune("targets", "check", path))
+    assert json.loads(ended_well(edgeprune("targets", "check", path, "--json")))["threads"] == 2
+    path.write_text("thread = 2\n")
+    ended = edgeprune("targets", "check", path)
+    assert ended.code == 2
+    assert "thread: unknown key (did you mean 'threads'?)" in ended.err
+
+
+def test_doctor(edgeprune):
+    health = json.loads(ended_well(edgeprune("doctor", "--json")))
+    assert health["fit_for_work"] is True
+    assert {package["name"] for package in health["packages"]} >= {"torch", "executorch"}
+    assert health["problems"] == []

@@ -1,0 +1,137 @@
+"""Between measured points, and which points are measured."""
+
+from __future__ import annotations
+
+from math import ceil, prod
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeprune.cost.curves import Curve, canonical, place
+from edgeprune.cost.grid import Tiles, grids
+from edgeprune.cost.tiles import probes, tile_of
+from edgeprune.records import Extent, Kernel, KernelKey
+
+TILES = Tiles(16, 8)
+
+
+def key(op, *shapes, **attrs):
+    return KernelKey(op, shapes, tuple(sorted(attrs.items())))
+
+
+def conv_kernel(c_in, c_out, groups=1):
+    attrs = {
+        "activation": "relu",
+        "dilation": (1, 1),
+        "groups": groups,
+        "kernel": (3, 3),
+        "out_channels": Extent(0, (("out", 1),)),
+        "padding": (1, 1, 1, 1),
+        "stride": (1, 1),
+    }
+    shape = (Extent(1), c_in, Extent(8), Extent(8))
+    return Kernel("conv", ("conv2d",), (shape,), tuple(sorted(attrs.items())))
+
+
+@given(
+    axes=st.tuples(*(st.sets(st.integers(1, 200), min_size=1, max_size=5) for _ in range(2))),
+    data=st.data(),
+)
+def test_measured_points_are_hit_exactly(axes, data):
+    axes = tuple(tuple(sorted(axis)) for axis in axes)
+    points = [(x, y) for x in axes[0] for y in axes[1]]
+    values = {p: data.draw(st.floats(0.1, 1e4)) for p in points}
+    curve = Curve(axes, values, (1, 16))
+    assert all(curve.at(p) == values[p] for p in points)
+
+
+@given(st.integers(1, 128), st.integers(1, 128))
+def test_between_points_a_plane_is_a_plane(x, y):
+    axes = (8, 64, 128), (16, 32, 128)
+    values = {(a, b): 3.0 + 2 * a + 5 * b for a in axes[0] for b in axes[1]}
+    assert Curve(axes, values, (1, 1)).at((x, y)) == pytest.approx(3 + 2 * x + 5 * y)
+
+
+@given(st.integers(1, 96))
+def test_a_started_tile_costs_the_whole_tile(x):
+    axis = (16, 48, 96)
+    curve = Curve((axis,), {(c,): 10.0 * c for c in axis}, (16,))
+    assert curve.at((x,)) == pytest.approx(10 * ceil(x / 16) * 16)
+
+
+def test_a_full_width_that_ends_inside_a_tile_is_not_passed():
+    curve = Curve(((16, 24),), {(16,): 16.0, (24,): 20.0}, (16,))
+    assert curve.at((17,)) == curve.at((24,)) == 20.0
+
+
+def test_one_point_means_in_proportion():
+    assert Curve(((100,),), {(100,): 5.0}, (1,)).at((50,)) == 2.5
+
+
+@given(st.integers(1, 64), st.integers(1, 32), st.sampled_from(["add", "mul"]))
+def test_elementwise_kernels_share_one_family(c, h, op):
+    image = (1, c, h, h)
+    kernel = canonical(key(op, image, image, layout="nhwc"))
+    flat = canonical(key(op, (1, c * h * h), (1, c * h * h)))
+    assert kernel == flat
+    assert place(kernel)[1] == (2 * prod(image),)
+
+
+def test_concatenations_keep_rows_and_row_lengths():
+    image = canonical(key("cat", (1, 6, 4, 4), (1, 3, 4, 4), axis=1, layout="nhwc"))
+    assert image.shapes == ((16, 6), (16, 3))
+    tokens = canonical(key("cat", (1, 6, 4), (1, 2, 4), axis=1))
+    assert tokens.shapes == ((1, 24), (1, 8))
+
+
+def test_a_convolution_is_measured_on_a_grid_with_its_full_size():
+    kernel = conv_kernel(Extent(0, (("in", 1),)), 0)
+    (grid,) = grids([kernel], {"in": 64, "out": 128}, TILES)
+    inputs, outputs = grid.axes
+    assert inputs == (8, 16, 32, 48, 64)
+    assert outputs == (16, 32, 48, 64, 80, 96, 112, 128)
+    assert kernel.at({"in": 64, "out": 128}) in grid.keys.values()
+    assert grid.tiles == (1, 16)
+
+
+def test_pinned_channels_are_measured_at_one_size():
+    (grid,) = grids([conv_kernel(Extent(3), 0)], {"out": 20}, TILES)
+    assert grid.axes[0] == (3,)
+    assert grid.axes[1][-1] == 20
+
+
+@given(st.integers(2, 8), st.integers(1, 6), st.integers(1, 6))
+def test_grids_of_grouped_convolutions_divide(groups, a, b):
+    kernel = conv_kernel(Extent(0, (("in", 1),)), 0, groups)
+    full = {"in": groups * a, "out": groups * b}
+    (grid,) = grids([kernel], full, TILES)
+    for measured in grid.keys.values():
+        assert measured.shapes[0][1] % groups == 0
+        assert dict(measured.attrs)["out_channels"] % groups == 0
+
+
+def test_equal_kernels_are_measured_once():
+    kernels = [conv_kernel(Extent(3), 0), conv_kernel(Extent(3), 0)]
+    assert len(grids(kernels, {"out": 32}, TILES)) == 1
+
+
+def test_an_op_outside_the_delegate_is_measured_at_full_width_only():
+    shape = (Extent(1), Extent(0, (("in", 1),)), Extent(8))
+    kernel = Kernel("portable:aten.chunk.default", ("chunk",), (shape,), (("call", "[]"),))
+    (grid,) = grids([kernel], {"in": 10}, TILES)
+    assert list(grid.keys) == [(80,)]
+
+
+@pytest.mark.parametrize("tile", [1, 4, 8, 16, 32])
+@given(noise=st.lists(st.floats(-0.02, 0.02), min_size=40, max_size=40))
+def test_the_tile_is_found_in_a_noisy_staircase(tile, noise):
+    sweep = probes()[0]
+    channels = [dict(k.attrs)["out_channels"] for k in sweep]
+    times = {
+        k: (5 + 0.7 * ceil(c / tile) * tile) * (1 + n)
+        for k, c, n in zip(sweep, channels, noise, strict=False)
+    }
+    found = tile_of(sweep, times)
+    # With noise a tile of 4 may look like a line; what matters is never to see a coarser one.
+    assert found == tile if tile >= 8 else found <= 4
