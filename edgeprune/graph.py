@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -22,6 +21,7 @@ from torch.export import Dim, ExportedProgram
 
 from edgeprune.errors import CaptureError
 from edgeprune.functional import functionalise
+from edgeprune.quiet import quiet
 from edgeprune.records import Graph
 
 aten = torch.ops.aten
@@ -142,8 +142,7 @@ def _export(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[ExportedProgr
 def _quietly_export(
     model: nn.Module, inputs: tuple[Tensor, ...], dynamic: tuple[Any, ...] | None
 ) -> ExportedProgram:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet():
         return torch.export.export(model, inputs, dynamic_shapes=dynamic, strict=False)
 
 

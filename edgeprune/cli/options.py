@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from edgeprune.errors import EdgepruneError
+from edgeprune.errors import BudgetError, EdgepruneError
 from edgeprune.records import Budget, Target
 from edgeprune.units import MEGABYTE
 
@@ -88,11 +88,15 @@ def budget_from(
             ("--budget-mb", budget_mb, 0),
         )
         if value is not None and not floor < value < math.inf
+        if not (value == 0 and floor == 0)
     ]
     if max_drop is not None and not 0 <= max_drop < math.inf:
         problems.append(f"--max-drop {max_drop:g} must be a number of points, 0 or more")
     if problems:
         raise EdgepruneError("; ".join(problems))
+    for option, value in (("--budget-ms", budget_ms), ("--budget-mb", budget_mb)):
+        if value == 0:
+            raise BudgetError(f"{option} 0 cannot be met by any program; give a number above 0")
     size = None if budget_mb is None else round(budget_mb * MEGABYTE)
     return Budget(latency_ms=budget_ms, speedup=speedup, size_bytes=size, max_drop=max_drop)
 

@@ -30,6 +30,7 @@ from edgeprune.records import KernelKey
 EMPTY = KernelKey("delegate_call", ((1,),))
 _BATCH_KERNELS = 120
 _WARM_UPS = 2
+_WARM_UP_SECONDS = 0.1
 _FEWEST_ROUNDS = 5
 # What no clock resolves and no kernel beats.
 _FLOOR_US = 0.02
@@ -131,11 +132,14 @@ class _Timer:
         # outlive `loaded`, and does.
         loaded = self._runtime._load_for_executorch_from_buffer(program, enable_etdump=True)
         started = time.perf_counter()
-        for round_ in range(_WARM_UPS + self._rounds):
-            if round_ == _WARM_UPS:
-                started = time.perf_counter()
-            late = time.perf_counter() - started > seconds
-            if round_ >= _WARM_UPS + _FEWEST_ROUNDS and late:
+        warm_ups = 0
+        # By time too: threads that have just woken share a processor for some tens of milliseconds.
+        while warm_ups < _WARM_UPS or time.perf_counter() - started < _WARM_UP_SECONDS:
+            loaded.forward(inputs)
+            warm_ups += 1
+        started = time.perf_counter()
+        for round_ in range(self._rounds):
+            if round_ >= _FEWEST_ROUNDS and time.perf_counter() - started > seconds:
                 break
             loaded.forward(inputs)
         with tempfile.TemporaryDirectory() as folder:
@@ -144,7 +148,7 @@ class _Timer:
             data = dump.read_bytes()
         # Four bytes of size come before the flatbuffer itself.
         runs = decode(self._schema, "ETDump", data[4:])["run_data"]
-        return [run for run in runs if run["name"] == "Execute"][_WARM_UPS:]
+        return [run for run in runs if run["name"] == "Execute"][warm_ups:]
 
 
 def _durations(run: dict[str, Any], name: str) -> dict[int, float]:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from edgeprune.errors import LoweringError, OutputError
 from edgeprune.lowering.backends import Lowered, backend_for
-from edgeprune.lowering.quiet import quiet
-from edgeprune.lowering.reasons import reason_of, source_of
+from edgeprune.quiet import quiet
+from edgeprune.reasons import reason_of, source_of
 from edgeprune.records import Artifact, Graph, Target
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeprune.lowering.reasons import reason_of, source_of
+from edgeprune.reasons import reason_of, source_of
 
 LONG = """
 While executing %where : [num_users=1]

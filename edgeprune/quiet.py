@@ -1,4 +1,4 @@
-"""The one place that silences executorch's compilers."""
+"""The one place that silences upstream's compilers: torch.export and executorch."""
 
 from __future__ import annotations
 

@@ -1,0 +1,132 @@
+"""What the stages of a run found, and what the report says of it."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from edgeprune.closed_loop import worst
+from edgeprune.footprint import macs
+from edgeprune.graph import parameters_of
+from edgeprune.records import Artifact, Budget, Graph, Measurement, Metric, Side, Stage, Verdict
+from edgeprune.run import Run
+
+ARTIFACTS = {
+    "plan": "plan.json",
+    "program": "model.pte",
+    "baseline program": "baseline.pte",
+    "retrainable program": "model.pt2",
+    "weights": "weights.safetensors",
+}
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a training stage found, beside the weights file that it wrote."""
+
+    before: Metric
+    after: Metric
+    epochs: int
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Both programs, measured in turns, and what that says of the budget."""
+
+    before: Measurement
+    after: Measurement
+    verdict: Verdict
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Tested:
+    """Both networks on the test set; None where there is none."""
+
+    before: Metric | None
+    after: Metric | None
+
+
+def with_drop(
+    measured: Measured, metrics: tuple[Metric | None, Metric | None], budget: Budget
+) -> tuple[Verdict, tuple[str, ...]]:
+    """The verdict on the budget, with the drop of the metric that it allows counted in."""
+    before, after = metrics
+    if budget.max_drop is None or before is None or after is None:
+        return measured.verdict, measured.reasons
+    drop = (before.value - after.value) * (1 if before.higher_is_better else -1)
+    if drop <= budget.max_drop:
+        return measured.verdict, measured.reasons
+    why = f"{after.name} fell by {drop:.2f} points, {budget.max_drop:g} were allowed"
+    return worst([measured.verdict, "missed"]), (*measured.reasons, why)
+
+
+def side(graph: Graph, artifact: Artifact, latency: Measurement, metric: Metric | None) -> Side:
+    """One side of the report."""
+    return Side(
+        latency=latency,
+        size_bytes=artifact.size_bytes,
+        params=parameters_of(graph),
+        macs=macs(graph),
+        planned_bytes=artifact.planned_bytes,
+        metric=metric,
+    )
+
+
+def outcome(training: Training | None) -> tuple[Metric | None, str]:
+    """A training's metric and a line on it."""
+    if training is None:
+        return None, ""
+    return training.after, f"{training.epochs} epochs, from {training.before.value:.2f}"
+
+
+def history(run: Run, known: Mapping[str, tuple[Metric | None, str]]) -> tuple[Stage, ...]:
+    """Every stage that was run, in order, with its seconds and what is known of it."""
+    return tuple(
+        Stage(name, run.seconds(name), *known.get(name, (None, ""))) for name in run.stages
+    )
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What the user gave: the model's notes, whether it had weights, data, a test set."""
+
+    model_notes: tuple[str, ...]
+    has_weights: bool
+    has_data: bool
+    has_test: bool
+    criterion: str
+
+
+def notes(
+    given: Circumstances,
+    baseline: Training | None,
+    training: Training | None,
+    measured: Measured,
+) -> tuple[str, ...]:
+    """What a reader of the report must know beside the numbers."""
+    found = list(given.model_notes)
+    if baseline is not None:
+        found.append(
+            f"no weights were given: the baseline was trained here for {baseline.epochs} epochs"
+        )
+    elif not given.has_weights:
+        found.append("no weights were given and none were trained: accuracy means nothing here")
+    if not given.has_data:
+        found.append(
+            f"no data were given: channels were scored by {given.criterion}, nothing was trained"
+        )
+    elif not given.has_test:
+        found.append("there is no test set: both metrics are on the validation split")
+    for part in (baseline, training):
+        found += part.notes if part is not None else ()
+    return tuple(dict.fromkeys([*found, *measured.after.warnings]))
+
+
+def versions() -> dict[str, str]:
+    """The versions that decide the result."""
+    names = ("edgeprune", "torch", "torchvision", "executorch")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}

@@ -1,0 +1,321 @@
+"""What each stage of `fit` does; pipeline.py has their order."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from edgeprune.closed_loop import Baseline, close_the_loop, judge
+from edgeprune.cost import profile
+from edgeprune.data import Data, evaluate
+from edgeprune.findings import Circumstances, Measured, Tested, Training
+from edgeprune.graph import capture, fingerprint
+from edgeprune.lowering import lower
+from edgeprune.measuring import Effort, compare, parity
+from edgeprune.models import LoadedModel
+from edgeprune.planning import Known
+from edgeprune.plans import Plan
+from edgeprune.quiet import quiet
+from edgeprune.records import (
+    Artifact,
+    ChannelGroups,
+    CostModel,
+    FitOptions,
+    Graph,
+    Metric,
+    Parity,
+    Progress,
+    Recipe,
+    Round,
+    Scores,
+)
+from edgeprune.run import Run, write_atomically
+from edgeprune.scoring import score
+from edgeprune.tune import TrainingSession, train
+
+BASELINE_LR = 0.05
+PARITY_SAMPLES = 32
+
+
+@dataclass(frozen=True)
+class Work:
+    """One fit under way: what was asked for, and the directory that keeps what is done."""
+
+    model: LoadedModel
+    data: Data | None
+    options: FitOptions
+    progress: Progress
+    graph: Graph
+    """The model as it came."""
+    run: Run
+
+    @property
+    def criterion(self) -> str:
+        """Taylor where there is data, L2 where there is none."""
+        return _criterion(self.options, self.data)
+
+    @property
+    def given(self) -> Circumstances:
+        """What the user gave, as the report's notes want to know it."""
+        return Circumstances(
+            self.model.notes,
+            self.model.has_weights,
+            self.data is not None,
+            self.data is not None and self.data.test is not None,
+            self.criterion,
+        )
+
+
+def loaded(model: LoadedModel | nn.Module, data: Data | None) -> LoadedModel:
+    """A model with its input shape; a plain module takes it from the data."""
+    if isinstance(model, LoadedModel):
+        return model
+    if data is None:
+        raise ValueError("fit(nn.Module) needs data to know the input shape: pass a LoadedModel")
+    name = type(model).__name__
+    return LoadedModel(model, (1, *data.sample_shape), name, has_weights=True)
+
+
+def begin(model: LoadedModel, data: Data | None, options: FitOptions, progress: Progress) -> Work:
+    """Capture the model and open the run's directory, continuing what it holds."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    progress("capture", 0, 0, model.name)
+    graph = capture(model.module, (torch.zeros(model.input_shape),), name=model.name)
+    request = {
+        "model": model.name,
+        "graph": fingerprint(graph),
+        "weights": _weights_key(graph),
+        "data": None if data is None else data.name,
+        "target": asdict(options.target),
+        "budget": asdict(options.budget),
+        "recipe": asdict(options.recipe),
+        "baseline epochs": options.baseline_epochs,
+        "criterion": _criterion(options, data),
+        "seed": options.seed,
+    }
+    run = Run.open(options.out, request, force=options.force)
+    if options.force:
+        for left in options.out.glob(".*.checkpoint"):
+            left.unlink()
+    return Work(model, data, options, progress, graph, run)
+
+
+# --- the baseline ------------------------------------------------------------------------------
+
+
+def train_baseline(work: Work) -> tuple[Graph, Training | None]:
+    """The network that everything is compared with: weights that came with the model stay, fresh
+    ones are trained first where there is data."""
+    epochs = work.options.baseline_epochs
+    if work.model.has_weights or work.data is None or not epochs:
+        return work.graph, None
+    recipe = Recipe(epochs=epochs, lr=BASELINE_LR, distill=0.0, seed=work.options.seed)
+    return _trained(work, ("train baseline", "baseline.safetensors"), work.graph, recipe)
+
+
+def check(work: Work, stage: str, graph: Graph) -> Metric | None:
+    """The metric on the validation split."""
+    data = work.data
+    if data is None:
+        return None
+
+    def compute() -> Metric:
+        work.progress(stage, 0, 0, "metric on the validation split")
+        return evaluate(graph.program, data.validation, data)
+
+    return work.run.stage(stage, Metric, compute)
+
+
+def lower_baseline(work: Work, graph: Graph) -> Artifact:
+    """baseline.pte"""
+
+    def compute() -> Artifact:
+        work.progress("lower baseline", 0, 0, work.options.target.name)
+        return lower(graph, work.options.target, work.run.file("baseline.pte"))
+
+    return work.run.stage("lower baseline", Artifact, compute)
+
+
+# --- the plan ----------------------------------------------------------------------------------
+
+
+def profile_costs(work: Work, graph: Graph, groups: ChannelGroups) -> CostModel:
+    """The cost of every kernel; kept in the user's table, so a second time takes a second."""
+    return profile(graph, work.options.target, groups, progress=work.progress)
+
+
+def score_channels(work: Work, graph: Graph, groups: ChannelGroups) -> Scores | None:
+    """The importance of every channel; None where the plan is already made."""
+    if work.run.finished("plan"):
+        return None
+    work.progress("score", 0, 0, work.criterion)
+    return score(graph, groups, work.criterion, work.data)
+
+
+def make_plan(
+    work: Work,
+    graph: Graph,
+    groups: ChannelGroups,
+    known: tuple[Scores | None, CostModel, Artifact],
+) -> tuple[Plan, tuple[Round, ...]]:
+    """plan.json, by the closed loop."""
+    scores, cost, baseline = known
+    file = work.run.file("plan.json")
+    target, budget = work.options.target, work.options.budget
+
+    def compute() -> tuple[Round, ...]:
+        assert scores is not None
+        work.progress("measure baseline", 0, 0, target.name)
+        (measured,) = compare([baseline], target, Effort(processes=2), work.progress)
+        base = Baseline(baseline.path, measured.median_ms, baseline.size_bytes)
+        found = close_the_loop(
+            Known(graph, groups, scores), cost, base, (budget, target), work.progress
+        )
+        text = replace(found.plan, target=target.name).to_json()
+        write_atomically(file, lambda path: path.write_text(text, "utf-8"))
+        return found.rounds
+
+    rounds = work.run.stage("plan", tuple[Round, ...], compute)
+    return Plan.from_json(file.read_text("utf-8")), rounds
+
+
+# --- recovery ----------------------------------------------------------------------------------
+
+
+def recover(work: Work, pruned: Graph, teacher: Graph) -> tuple[Graph, Training | None]:
+    """weights.safetensors: fine-tuned with the full network as teacher, where there is data."""
+    if work.data is None or not work.options.recipe.epochs:
+        _save_weights(work.run.file("weights.safetensors"), pruned)
+        return pruned, None
+    stage = ("fine-tune", "weights.safetensors")
+    return _trained(work, stage, pruned, work.options.recipe, teacher)
+
+
+def _trained(
+    work: Work,
+    stage: tuple[str, str],
+    graph: Graph,
+    recipe: Recipe,
+    teacher: Graph | None = None,
+) -> tuple[Graph, Training]:
+    data, (name, kept) = work.data, stage
+    assert data is not None
+
+    def compute() -> Training:
+        checkpoint = work.run.file(f".{name.replace(' ', '-')}.checkpoint")
+        session = TrainingSession(
+            path=checkpoint, key=_weights_key(graph), progress=work.progress, stage=name
+        )
+        module = None if teacher is None else teacher.program
+        tuned = train(graph, data, recipe, teacher=module, session=session)
+        _save_weights(work.run.file(kept), tuned.graph)
+        epochs = len(tuned.history) - 1
+        return Training(tuned.history[0].metric, tuned.metric, epochs, tuned.notes)
+
+    found = work.run.stage(name, Training, compute)
+    graph.program.load_state_dict(load_file(work.run.file(kept)))
+    return graph, found
+
+
+def _weights_key(graph: Graph) -> str:
+    """Tells weights apart: their sum and the sum of their squares, to ten digits."""
+    tensors = [t.double() for t in graph.program.state_dict().values() if t.is_floating_point()]
+    total = sum(float(t.sum()) for t in tensors)
+    squares = sum(float(t.square().sum()) for t in tensors)
+    return f"{total:.9e} {squares:.9e}"
+
+
+def _save_weights(path: Path, graph: Graph) -> None:
+    state = {key: t.detach().contiguous().clone() for key, t in graph.program.state_dict().items()}
+    write_atomically(path, lambda beside: save_file(state, beside))
+
+
+# --- the result --------------------------------------------------------------------------------
+
+
+def lower_pruned(work: Work, pruned: Graph) -> Artifact:
+    """model.pt2 and model.pte"""
+
+    def compute() -> Artifact:
+        work.progress("lower", 0, 0, work.options.target.name)
+        _save_program(work.run.file("model.pt2"), pruned)
+        return lower(pruned, work.options.target, work.run.file("model.pte"))
+
+    return work.run.stage("lower", Artifact, compute)
+
+
+def _save_program(path: Path, graph: Graph) -> None:
+    """The program with its batch open where it can be, as `capture` and torch.export read it."""
+    inputs: tuple[torch.Tensor, ...] = graph.example_inputs
+    shapes = None
+    if graph.dynamic_batch:
+        inputs = tuple(torch.cat([x, x]) if x.shape[0] == 1 else x for x in inputs)
+        shapes = tuple({0: torch.export.Dim.AUTO} for _ in inputs)
+    with quiet():
+        program = torch.export.export(graph.program, inputs, dynamic_shapes=shapes)
+
+    def write(beside: Path) -> None:
+        with beside.open("wb") as file:
+            torch.export.save(program, file)
+
+    write_atomically(path, write)
+
+
+def measure_both(work: Work, baseline: Artifact, artifact: Artifact) -> Measured:
+    """Baseline and final program in turns; more samples while the budget is undecidable."""
+    target, budget = work.options.target, work.options.budget
+
+    def compute() -> Measured:
+        for processes in (3, 6, 12):
+            work.progress("measure", 0, 0, f"{processes} processes")
+            effort = Effort(processes=processes)
+            before, after = compare([baseline, artifact], target, effort, work.progress)
+            found, reasons = judge(before, after, artifact.size_bytes, budget)
+            if found != "undecidable":
+                break
+        return Measured(before, after, found, reasons)
+
+    return work.run.stage("measure", Measured, compute)
+
+
+def check_parity(work: Work, pruned: Graph, artifact: Artifact) -> Parity:
+    """Eager against .pte on validation samples, or on seeded noise where there is no data."""
+
+    def compute() -> Parity:
+        work.progress("check parity", 0, 0, "eager against .pte")
+        return parity(pruned, artifact, [_real_inputs(work)])
+
+    return work.run.stage("check parity", Parity, compute)
+
+
+def _real_inputs(work: Work) -> Any:
+    if work.data is None:
+        shape = (8, *work.model.input_shape[1:])
+        return np.random.default_rng(work.options.seed).standard_normal(shape, np.float32)
+    inputs, _ = next(iter(work.data.validation))
+    return inputs[:PARITY_SAMPLES].numpy()
+
+
+def test_both(work: Work, graph: Graph, pruned: Graph) -> Tested:
+    """Both networks on the test set, the one time that it is used."""
+    data = work.data
+
+    def compute() -> Tested:
+        if data is None or data.test is None:
+            return Tested(None, None)
+        work.progress("test", 0, 0, "baseline and pruned, on the test set")
+        return Tested(
+            evaluate(graph.program, data.test, data), evaluate(pruned.program, data.test, data)
+        )
+
+    return work.run.stage("test", Tested, compute)
+
+
+def _criterion(options: FitOptions, data: Data | None) -> str:
+    return options.criterion or ("taylor" if data is not None else "l2")
