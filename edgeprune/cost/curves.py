@@ -60,9 +60,11 @@ def place(key: KernelKey) -> tuple[Family, Point]:
     attrs = dict(key.attrs)
     first = key.shapes[0]
     if key.op == "dwconv":
-        channels = first[1]
-        times = attrs.pop("out_channels") // channels
+        channels, out = first[1], attrs.pop("out_channels")
         attrs.pop("groups")
+        if channels == 1:  # of a single input channel, only the outputs can become fewer
+            return (key.op, "multiplier", first[2:], *sorted(attrs.items())), (out,)
+        times = out // channels
         return (key.op, first[2:], times, *sorted(attrs.items())), (channels,)
     if key.op in ("conv", "conv_transpose"):
         out = attrs.pop("out_channels")
