@@ -86,7 +86,7 @@ def test_the_report_has_everything(finished: tuple[Path, dict]) -> None:
         "train baseline", "check baseline", "lower baseline", "plan", "prune", "fine-tune",
         "lower", "measure", "check parity", "test",
     ]  # fmt: skip
-    assert report["baseline"]["metric"]["value"] > 50
+    assert report["baseline"]["metric"]["value"] > 15
     assert any("continued" in note for note in report["notes"])
     for name in ("model.pt2", "weights.safetensors", "baseline.pte", "report.md", "report.html"):
         assert (run / name).stat().st_size > 0
