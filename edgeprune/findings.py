@@ -10,7 +10,7 @@ from importlib.metadata import version
 from edgeprune.closed_loop import worst
 from edgeprune.footprint import macs
 from edgeprune.graph import parameters_of
-from edgeprune.records import Artifact, Budget, Graph, Measurement, Metric, Side, Stage, Verdict
+from edgeprune.records import Artifact, FitOptions, Graph, Measurement, Metric, Side, Stage, Verdict
 from edgeprune.run import Run
 
 ARTIFACTS = {
@@ -50,18 +50,26 @@ class Tested:
     after: Metric | None
 
 
-def with_drop(
-    measured: Measured, metrics: tuple[Metric | None, Metric | None], budget: Budget
+def final_verdict(
+    measured: Measured, sides: tuple[Side, Side], options: FitOptions
 ) -> tuple[Verdict, tuple[str, ...]]:
-    """The verdict on the budget, with the drop of the metric that it allows counted in."""
-    before, after = metrics
-    if budget.max_drop is None or before is None or after is None:
-        return measured.verdict, measured.reasons
-    drop = (before.value - after.value) * (1 if before.higher_is_better else -1)
-    if drop <= budget.max_drop:
-        return measured.verdict, measured.reasons
-    why = f"{after.name} fell by {drop:.2f} points, {budget.max_drop:g} were allowed"
-    return worst([measured.verdict, "missed"]), (*measured.reasons, why)
+    """The verdict on the budget, with the drop of the metric and the target's memory counted in."""
+    before, after = sides
+    reasons = []
+    allowed = options.budget.max_drop
+    if allowed is not None and before.metric is not None and after.metric is not None:
+        sign = 1 if before.metric.higher_is_better else -1
+        drop = (before.metric.value - after.metric.value) * sign
+        if drop > allowed:
+            reasons.append(f"{after.metric.name} fell by {drop:.2f} points, allowed: {allowed:g}")
+    memory = options.target.max_memory_bytes
+    if memory is not None and after.size_bytes + after.planned_bytes > memory:
+        reasons.append(
+            f"the program and its planned memory take {after.size_bytes + after.planned_bytes} "
+            f"bytes, target {options.target.name!r} has {memory}"
+        )
+    verdict = worst([measured.verdict, "missed"]) if reasons else measured.verdict
+    return verdict, (*measured.reasons, *reasons)
 
 
 def side(graph: Graph, artifact: Artifact, latency: Measurement, metric: Metric | None) -> Side:

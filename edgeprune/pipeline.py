@@ -55,7 +55,8 @@ def fit(
     before = findings.side(graph, baseline, measured.before, tested.before or baseline_metric)
     last = training.after if training is not None else cut_metric
     after = findings.side(pruned, artifact, measured.after, tested.after or last)
-    verdict, reasons = findings.with_drop(measured, (before.metric, after.metric), options.budget)
+    options = work.options
+    verdict, reasons = findings.final_verdict(measured, (before, after), options)
     ratio, interval = speedup(measured.before, measured.after)
     report = Report(
         model=work.model.name,

@@ -24,6 +24,7 @@ from edgeprune.plans import Plan
 from edgeprune.quiet import quiet
 from edgeprune.records import (
     Artifact,
+    Budget,
     ChannelGroups,
     CostModel,
     FitOptions,
@@ -34,6 +35,7 @@ from edgeprune.records import (
     Recipe,
     Round,
     Scores,
+    Target,
 )
 from edgeprune.run import Run, write_atomically
 from edgeprune.scoring import score
@@ -84,6 +86,7 @@ def loaded(model: LoadedModel | nn.Module, data: Data | None) -> LoadedModel:
 
 def begin(model: LoadedModel, data: Data | None, options: FitOptions, progress: Progress) -> Work:
     """Capture the model and open the run's directory, continuing what it holds."""
+    options = replace(options, budget=_within(options.budget, options.target))
     options.out.mkdir(parents=True, exist_ok=True)
     progress("capture", 0, 0, model.name)
     graph = capture(model.module, (torch.zeros(model.input_shape),), name=model.name)
@@ -315,6 +318,12 @@ def test_both(work: Work, graph: Graph, pruned: Graph) -> Tested:
         )
 
     return work.run.stage("test", Tested, compute)
+
+
+def _within(budget: Budget, target: Target) -> Budget:
+    """The budget, with the target's own limit on the program's size."""
+    sizes = [s for s in (budget.size_bytes, target.max_size_bytes) if s is not None]
+    return replace(budget, size_bytes=min(sizes) if sizes else None)
 
 
 def _criterion(options: FitOptions, data: Data | None) -> str:

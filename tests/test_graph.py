@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
-from torch import Tensor, nn
-
-sys.path.insert(0, str(Path(__file__).parent))
 from networks import Residual, TextbookNet, lively
+from torch import Tensor, nn
 
 from edgeprune import capture
 from edgeprune.errors import CaptureError

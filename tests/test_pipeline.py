@@ -14,8 +14,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-sys.path.insert(0, str(Path(__file__).parent))
-
 from edgeprune import capture, fit, load_target, measure
 from edgeprune.data import DataRequest, load_data
 from edgeprune.models import ModelRequest, load_model

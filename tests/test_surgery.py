@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from functools import cache
-from pathlib import Path
 
 import pytest
 import torch
 import torchvision
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from torch import nn
-
-sys.path.insert(0, str(Path(__file__).parent))
 from networks import Residual, Shuffled, TextbookNet, lively, random_plan, relative_error
+from torch import nn
 
 from edgeprune import capture, channel_groups, mask, plan, prune
 from edgeprune.errors import PlanError
@@ -38,7 +34,6 @@ SIZE = 32
 def captured(name: str) -> tuple[Graph, ChannelGroups]:
     torch.manual_seed(0)
     if name == "resnet20":
-        sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks" / "architectures"))
         from resnet_cifar import resnet20
 
         model: nn.Module = resnet20()

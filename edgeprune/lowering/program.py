@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 
-def lower(graph: Graph, target: Target, path: Path | None = None) -> Artifact:
+def lower(graph: Graph, target: Target, path: Path | str | None = None) -> Artifact:
     """Lower `graph` for `target` and write the program to `path`; returns what is known of it.
 
     The program has the static shapes of `graph.example_inputs`, batch included, and evaluates
@@ -42,6 +42,7 @@ def lower(graph: Graph, target: Target, path: Path | None = None) -> Artifact:
             raise _refused(graph, f"{chosen.name} could not lower", error) from error
     if path is None:
         path = Path(tempfile.mkdtemp(prefix="edgeprune-")) / "model.pte"
+    path = Path(path)
     _write(path, lowered)
     return Artifact(
         path=path,

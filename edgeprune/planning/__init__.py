@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from edgeprune.channels import channel_groups
 from edgeprune.errors import BudgetError, PlanError
 from edgeprune.planning.search import Limits, Search
 from edgeprune.planning.widths import families, nearest, strongest
-from edgeprune.plans import Plan
+from edgeprune.plans import Plan, check_plan
 from edgeprune.records import Budget, ChannelGroups, CostModel, Graph, Scores
 from edgeprune.scoring import score
 
-__all__ = ["Known", "Limits", "plan", "plan_within", "uniform"]
+__all__ = ["Known", "Limits", "by_hand", "plan", "plan_within", "uniform"]
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,12 @@ def plan(
     cost: CostModel | None = None,
     *,
     budget: Budget | None = None,
-    keep: float | None = None,
+    keep: float | Mapping[str, int] | None = None,
 ) -> Plan:
     """Which channels stay.
 
-    With `keep` (0 < keep <= 1): the same share of every group, no target needed. With `cost` and a
+    With `keep` as a share (0 < keep <= 1): that share of every group, no target needed; as a
+    mapping: that many channels of the groups it names, all of the others. With `cost` and a
     `budget`: the most importance kept within it; a speed-up is relative to the predicted latency of
     the full network. Scores default to L2 magnitude. Raises BudgetError when the budget is below
     what can be reached, PlanError when neither or both of keep and budget are given.
@@ -45,6 +47,8 @@ def plan(
     known = Known(graph, groups, scores)
     if (keep is None) == (budget is None):
         raise PlanError("plan needs either keep=SHARE (uniform) or budget=Budget(...), not both")
+    if isinstance(keep, Mapping):
+        return by_hand(known, keep)
     if keep is not None:
         return uniform(known, keep)
     if cost is None:
@@ -66,6 +70,17 @@ def uniform(known: Known, keep: float) -> Plan:
         wanted = {group.name: keep * group.size for group in family}
         widths.update(nearest(family, known.groups.equal_counts, wanted))
     return _made(known, widths, strategy="uniform")
+
+
+def by_hand(known: Known, keep: Mapping[str, int]) -> Plan:
+    """As many channels of each group as `keep` says, the highest scores of each."""
+    widths = known.groups.full_widths()
+    unknown = [name for name in keep if name not in widths]
+    if unknown:
+        raise PlanError(f"no such group: {', '.join(unknown)}; there are {', '.join(widths)}")
+    made = _made(known, {**widths, **keep}, strategy="by hand")
+    check_plan(made, known.groups)
+    return made
 
 
 def plan_within(known: Known, cost: CostModel, limits: Limits) -> Plan:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from networks import Residual, Shuffled, lively
 
 from edgeprune import capture, channel_groups, plan

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from networks import Residual, TextbookNet, lively
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from networks import Residual, TextbookNet, lively
 
 from edgeprune import capture, channel_groups, score
 from edgeprune.errors import PlanError
