@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
-
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 from networks import relative_error
+from torch import Tensor, nn
 
 from edgeprune import channel_groups, mask, prune, score
 from edgeprune.data import DataRequest, evaluate, load_data
 from edgeprune.plans import Plan
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
 def example() -> str:
