@@ -113,7 +113,6 @@ def notes(
     given: Circumstances,
     baseline: Training | None,
     training: Training | None,
-    measured: Measured,
 ) -> tuple[str, ...]:
     """What a reader of the report must know beside the numbers."""
     found = list(given.model_notes)
@@ -131,7 +130,7 @@ def notes(
         found.append("there is no test set: both metrics are on the validation split")
     for part in (baseline, training):
         found += part.notes if part is not None else ()
-    return tuple(dict.fromkeys([*found, *measured.after.warnings]))
+    return tuple(dict.fromkeys(found))
 
 
 def versions() -> dict[str, str]:

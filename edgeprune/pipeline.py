@@ -85,7 +85,7 @@ def fit(
         pinned=groups.pinned,
         artifacts=findings.ARTIFACTS,
         versions=findings.versions(),
-        notes=findings.notes(work.given, baseline_training, training, measured),
+        notes=findings.notes(work.given, baseline_training, training),
     )
     write_report(report, options.out)
     return report
