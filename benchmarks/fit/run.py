@@ -29,7 +29,9 @@ def fits(out: Path) -> dict[str, list[str]]:
         ]  # fmt: skip
 
     return {
-        "digits-resnet18": ["--model", "torchvision:resnet18", "--data", "digits", "--speedup", "2"],
+        "digits-resnet18": [
+            "--model", "torchvision:resnet18", "--data", "digits", "--speedup", "2",
+        ],
         "resnet20-2x": cifar(20, "resnet20_cifar10_jpeg.safetensors", "--speedup", "2"),
         "resnet20-40percent": cifar(20, "resnet20-12fca82f.th", "--budget-ms", "40%"),
         "resnet56-2x": cifar(56, "resnet56_cifar10_jpeg.safetensors", "--speedup", "2"),
