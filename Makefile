@@ -19,7 +19,8 @@ help:
 
 # A run that is finished is shown again at once; one that was stopped goes on.
 demo: $(INSTALLED)
-	$(BIN)/edgeprune fit --model torchvision:resnet18 --data digits --speedup 2 -o runs/demo
+	$(BIN)/edgeprune fit --model torchvision:resnet18 --data digits --speedup 2 --epochs 8 \
+	  -o runs/demo
 
 install: $(INSTALLED)
 
