@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from edgeprune.choices import CRITERIA, listed
 from edgeprune.errors import BudgetError, EdgepruneError
 from edgeprune.records import Budget, Target
 from edgeprune.units import MEGABYTE
@@ -65,8 +66,8 @@ CriterionOption = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="How channels are scored: l1, l2 or taylor; by default taylor where there is data, "
-        "else l2.",
+        help=f"How channels are scored: {listed(CRITERIA)}. By default taylor where there is "
+        "data, else l2.",
     ),
 ]
 SeedOption = Annotated[int, typer.Option(metavar="N", help="Seed of all that is random.")]
