@@ -47,4 +47,4 @@ STRATEGIES: Mapping[str, Choice] = {
 
 def listed(choices: Mapping[str, Choice]) -> str:
     """The words with their lines, as help prints them."""
-    return "; ".join(f"{name} ({choice.description})" for name, choice in choices.items())
+    return "; ".join(f"{name}: {choice.description}" for name, choice in choices.items())
