@@ -7,7 +7,6 @@ dense.
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,13 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from edgeprune.choices import PATTERNS
+from edgeprune.choices import PATTERNS, n_of_m, sparsity_problems
 from edgeprune.errors import PlanError
 from edgeprune.graph import own_tensors
 from edgeprune.records import Graph, Sparsity
 
 aten = torch.ops.aten
-_N_OF_M = re.compile(r"([1-9]\d*):([1-9]\d*)")
 
 
 @dataclass(frozen=True)
@@ -100,28 +98,9 @@ def zero_share(graph: Graph) -> float:
 
 def check_sparsity(request: Sparsity) -> None:
     """Raise PlanError, listing all that is wrong with a request."""
-    problems = []
-    counts = n_of_m(request.pattern)
-    if counts is None and (request.pattern not in PATTERNS or request.pattern == "N:M"):
-        problems.append(f"no pattern {request.pattern!r}: there are {', '.join(PATTERNS)} (as 2:4)")
-    if counts is not None and counts[0] >= counts[1]:
-        problems.append(f"{request.pattern} keeps everything: N must be below M, as in 2:4")
-    if counts is not None and request.share is not None:
-        problems.append(f"{request.pattern} says itself how much goes: leave the share out")
-    if counts is None and request.share is None and request.pattern != "lsh":
-        problems.append(f"{request.pattern} needs a share of the weights, as 0.5")
-    if request.share is not None and not 0 < request.share < 1:
-        problems.append(f"a share of {request.share:g} must lie between 0 and 1")
-    if request.scope not in ("global", "layer"):
-        problems.append(f"no scope {request.scope!r}: there are global, layer")
+    problems = sparsity_problems(request.pattern, request.share, request.scope)
     if problems:
         raise PlanError(f"this sparsity cannot be had: {'; '.join(problems)}")
-
-
-def n_of_m(word: str) -> tuple[int, int] | None:
-    """(N, M) of a pattern like "2:4", None for other words."""
-    found = _N_OF_M.fullmatch(word)
-    return (int(found[1]), int(found[2])) if found else None
 
 
 # --- which weights -------------------------------------------------------------------------------

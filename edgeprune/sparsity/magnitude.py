@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from edgeprune.choices import n_of_m
 from edgeprune.records import Sparsity
-from edgeprune.sparsity.core import Layer, n_of_m, pattern
+from edgeprune.sparsity.core import Layer, pattern
 
 
 @pattern("magnitude")
