@@ -144,8 +144,8 @@ def on_zeros(before: Side, after: Side) -> tuple[str, ...]:
         return ()
     return (
         f"{after.zeros:.1%} of the final program's parameters are zero (baseline: "
-        f"{before.zeros or 0:.1%}). Zeros make a compressed download smaller, nothing else: the .pte "
-        "stays as large and its dense kernels as fast as without them. Compressed, it takes "
+        f"{before.zeros or 0:.1%}). Zeros make a compressed download smaller, nothing else: the "
+        ".pte stays as large and its dense kernels as fast as without them. Compressed, it takes "
         f"{show_bytes(after.compressed_bytes)} (baseline: {show_bytes(before.compressed_bytes)})",
     )
 

@@ -124,7 +124,7 @@ def budget_from(
 
 
 def sparsity_from(share: float | None, pattern: str | None, scope: str | None) -> Sparsity | None:
-    """The zeros that the options ask for, None for none; all that makes no sense is told at once."""
+    """The zeros that the options ask for, None for none; everything wrong is told at once."""
     if (share, pattern, scope) == (None, None, None):
         return None
     word = pattern or "magnitude"
