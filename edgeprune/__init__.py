@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edgeprune.pipeline import fit as fit
     from edgeprune.planning import plan as plan
     from edgeprune.scoring import score as score
+    from edgeprune.sparsity import sparsify as sparsify
     from edgeprune.surgery import mask as mask
     from edgeprune.surgery import prune as prune
     from edgeprune.targets import load_target as load_target
@@ -31,6 +32,7 @@ _HOME = {
     "plan": "planning",
     "prune": "surgery",
     "mask": "surgery",
+    "sparsify": "sparsity",
     "finetune": "tune",
     "lower": "lowering",
     "measure": "measuring",
@@ -52,6 +54,7 @@ __all__ = [
     "profile",
     "prune",
     "score",
+    "sparsify",
 ]
 
 

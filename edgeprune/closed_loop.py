@@ -123,7 +123,7 @@ def close_the_loop(
     the planner may choose is enough, as predicted or as measured.
     """
     budget, target = wanted
-    full = known.groups.full_widths()
+    full = known.sizes
     limit_ms = latency_limit(budget, baseline.latency_ms)
     cost = cost.corrected(full, baseline.latency_ms).size_corrected(full, baseline.size_bytes)
     asked_ms = None if limit_ms is None else limit_ms * AIM

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import zlib
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import fx
@@ -12,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from edgeprune.graph import module_path
 from edgeprune.records import ChannelGroups, CostModel, Graph, Kernel, Layer, Widths
 
+_PIECE = 1 << 20
 _WEIGHT_ARGUMENT = ("conv", "linear")
 
 
@@ -25,6 +28,16 @@ def macs(graph: Graph) -> int:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         module(*inputs)
     return int(counter.get_total_flops()) // 2
+
+
+def compressed_bytes(path: Path) -> int:
+    """What a file takes after zlib at level 9, as a download of it would."""
+    compressor = zlib.compressobj(9)
+    with path.open("rb") as file:
+        total = sum(
+            len(compressor.compress(piece)) for piece in iter(lambda: file.read(_PIECE), b"")
+        )
+    return total + len(compressor.flush())
 
 
 def layers(

@@ -12,10 +12,12 @@ from edgeprune import findings, stages
 from edgeprune.channels import channel_groups
 from edgeprune.data import Data
 from edgeprune.footprint import layers
+from edgeprune.iterative import standing
 from edgeprune.measuring import speedup
 from edgeprune.models import LoadedModel
 from edgeprune.records import FitOptions, Progress, Report, silent
 from edgeprune.report import write_report
+from edgeprune.rounds import early_rounds
 from edgeprune.surgery import prune
 
 
@@ -40,10 +42,11 @@ def fit(
     groups = channel_groups(graph)
     baseline = stages.lower_baseline(work, graph)
     cost = stages.profile_costs(work, graph, groups)
-    scores = stages.score_channels(work, graph, groups)
-    plan, rounds = stages.make_plan(work, graph, groups, (scores, cost, baseline))
+    cut, early = early_rounds(work, standing(graph, groups), (cost, baseline))
+    scores = stages.score_channels(work, cut)
+    plan, rounds = stages.make_plan(work, cut, (scores, cost, baseline))
 
-    pruned = prune(graph, plan)
+    pruned = prune(cut.whole, plan)
     cut_metric = stages.check(work, "prune", pruned)
     pruned, training = stages.recover(work, pruned, graph)
     artifact = stages.lower_pruned(work, pruned)
@@ -74,6 +77,7 @@ def fit(
             {
                 "train baseline": findings.outcome(baseline_training),
                 "check baseline": (baseline_metric, ""),
+                **early,
                 "score": (None, work.criterion),
                 "plan": (None, f"{len(rounds)} round(s) of plan, cut, lower, measure"),
                 "prune": (cut_metric, "the cut alone, before any recovery"),
@@ -85,7 +89,11 @@ def fit(
         pinned=groups.pinned,
         artifacts=findings.ARTIFACTS,
         versions=findings.versions(),
-        notes=findings.notes(work.given, baseline_training, training),
+        notes=(
+            *findings.notes(work.given, baseline_training, training),
+            *(findings.on_zeros(before, after) if plan.sparsity is not None else ()),
+        ),
+        sparsity=plan.sparsity,
     )
     write_report(report, options.out)
     return report

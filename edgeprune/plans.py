@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgeprune.errors import PlanError
-from edgeprune.records import ChannelGroups
+from edgeprune.records import ChannelGroups, Sparsity
 
 SCHEMA = "edgeprune-plan/1"
 
@@ -25,6 +25,7 @@ class Plan:
 
     `kept[group]` are channel indices in ascending order; a group that is not named keeps all.
     `fingerprint` is the graph's (structure, not weights): a plan applies only to its own graph.
+    `sparsity` names single weights of what is left that become zero.
     """
 
     kept: Mapping[str, tuple[int, ...]]
@@ -33,10 +34,11 @@ class Plan:
     model: str = "model"
     target: str | None = None
     criterion: str = "l2"
-    strategy: str = "uniform"
+    strategy: str = "local"
     predicted_ms: float | None = None
     predicted_bytes: int | None = None
     notes: tuple[str, ...] = field(default=())
+    sparsity: Sparsity | None = None
 
     def widths(self) -> dict[str, int]:
         """Channels kept by group."""
@@ -50,7 +52,7 @@ class Plan:
         rows = ",\n".join(
             f"    {json.dumps(name)}: {json.dumps(list(kept))}" for name, kept in self.kept.items()
         )
-        head = {
+        head: dict[str, Any] = {
             "schema": SCHEMA,
             "model": self.model,
             "fingerprint": self.fingerprint,
@@ -62,6 +64,8 @@ class Plan:
             "notes": list(self.notes),
             "sizes": dict(self.sizes),
         }
+        if self.sparsity is not None:
+            head["sparsity"] = asdict(self.sparsity)
         text = json.dumps(head, indent=2, ensure_ascii=False)
         return f'{text[:-2]},\n  "kept": {{\n{rows}\n  }}\n}}\n'
 
@@ -83,9 +87,20 @@ class Plan:
             )
             raise PlanError(f"the plan has {error.error_count()} problem(s): {problems}") from None
         fields: dict[str, Any] = read.model_dump(exclude={"schema_"})
+        if read.sparsity is not None:
+            fields["sparsity"] = Sparsity(**read.sparsity.model_dump())
         fields["kept"] = {name: tuple(kept) for name, kept in read.kept.items()}
         fields["notes"] = tuple(read.notes)
         return cls(**fields)
+
+
+class _Sparsity(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    pattern: str
+    share: float | None
+    scope: Literal["global", "layer"]
+    seed: int = 0
 
 
 class _File(BaseModel):
@@ -100,6 +115,7 @@ class _File(BaseModel):
     predicted_ms: float | None
     predicted_bytes: int | None
     notes: list[str] = []
+    sparsity: _Sparsity | None = None
     sizes: dict[str, int]
     kept: dict[str, list[int]]
 

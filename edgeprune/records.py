@@ -8,6 +8,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from edgeprune.choices import Strategy
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -36,13 +38,16 @@ class Graph:
     """A captured model: `torch.export`'s ATen program as a trainable module.
 
     `program` keeps the user's parameter names; `example_inputs` are the caller's own tensors
-    (batch as given); `dynamic_batch` says whether dimension 0 may vary.
+    (batch as given); `dynamic_batch` says whether dimension 0 may vary. `masks` (boolean, by
+    parameter, True where a weight may be other than zero) are what `sparsify` left: training holds
+    the rest at zero.
     """
 
     program: torch.fx.GraphModule
     example_inputs: tuple[torch.Tensor, ...]
     name: str = "model"
     dynamic_batch: bool = True
+    masks: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def module(self) -> torch.nn.Module:
         """The network as an ordinary `nn.Module`: trainable, `train()` and `eval()` work.
@@ -152,6 +157,20 @@ class Scores:
 
     criterion: str
     values: Mapping[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Sparsity:
+    """Single weights to set to zero. `pattern` is a word of choices.PATTERNS, or N:M as in "2:4".
+
+    `share` is the share of the weights that go (the most that may go, for "lsh"; None: as many as
+    the pattern says, for "lsh" and N:M), counted over all layers or in every layer by itself.
+    """
+
+    pattern: str = "magnitude"
+    share: float | None = None
+    scope: Literal["global", "layer"] = "layer"
+    seed: int = 0
 
 
 # --- target, cost ----------------------------------------------------------------------------
@@ -277,6 +296,8 @@ class Artifact:
     other_ops: Mapping[str, int] = field(default_factory=dict)
     planned_bytes: int = 0
     seconds: float = 0.0
+    compressed_bytes: int | None = None
+    """The file after zlib at level 9, where somebody asked: what a download takes."""
 
 
 @dataclass(frozen=True)
@@ -359,6 +380,10 @@ class FitOptions:
     baseline_epochs: int = 10
     criterion: str | None = None
     """None means Taylor where there is data, L2 where there is none (and the report says which)."""
+    sparsity: Sparsity | None = None
+    strategy: Strategy = "budget"
+    rounds: int = 1
+    """In how many cuts the channels go, with training between them (iterative pruning)."""
     seed: int = 0
     force: bool = False
 
@@ -376,6 +401,10 @@ class Side:
     macs: int
     planned_bytes: int
     metric: Metric | None
+    compressed_bytes: int | None = None
+    """The .pte after zlib at level 9."""
+    zeros: float | None = None
+    """The share of the parameters that are exactly zero."""
 
 
 @dataclass(frozen=True)
@@ -442,3 +471,4 @@ class Report:
     artifacts: Mapping[str, str]
     versions: Mapping[str, str]
     notes: Sequence[str] = ()
+    sparsity: Sparsity | None = None

@@ -15,7 +15,9 @@ from edgeprune.closed_loop import Baseline, close_the_loop, judge
 from edgeprune.cost import profile
 from edgeprune.data import Data, evaluate
 from edgeprune.findings import Circumstances, Measured, Tested, Training
+from edgeprune.footprint import compressed_bytes
 from edgeprune.graph import capture, fingerprint
+from edgeprune.iterative import Standing
 from edgeprune.lowering import lower
 from edgeprune.measuring import Effort, compare, parity
 from edgeprune.models import LoadedModel
@@ -39,6 +41,7 @@ from edgeprune.records import (
 )
 from edgeprune.run import Run, write_atomically
 from edgeprune.scoring import score
+from edgeprune.sparsity import check_sparsity
 from edgeprune.tune import TrainingSession, train
 
 BASELINE_LR = 0.05
@@ -87,6 +90,8 @@ def loaded(model: LoadedModel | nn.Module, data: Data | None) -> LoadedModel:
 def begin(model: LoadedModel, data: Data | None, options: FitOptions, progress: Progress) -> Work:
     """Capture the model and open the run's directory, continuing what it holds."""
     options = replace(options, budget=_within(options.budget, options.target))
+    if options.sparsity is not None:
+        check_sparsity(options.sparsity)
     options.out.mkdir(parents=True, exist_ok=True)
     progress("capture", 0, 0, model.name)
     graph = capture(model.module, (torch.zeros(model.input_shape),), name=model.name)
@@ -101,6 +106,9 @@ def begin(model: LoadedModel, data: Data | None, options: FitOptions, progress: 
         "baseline epochs": options.baseline_epochs,
         "criterion": _criterion(options, data),
         "seed": options.seed,
+        "sparsity": None if options.sparsity is None else asdict(options.sparsity),
+        "strategy": options.strategy,
+        "rounds": options.rounds,
     }
     run = Run.open(options.out, request, force=options.force)
     if options.force:
@@ -119,7 +127,7 @@ def train_baseline(work: Work) -> tuple[Graph, Training | None]:
     if work.model.has_weights or work.data is None or not epochs:
         return work.graph, None
     recipe = Recipe(epochs=epochs, lr=BASELINE_LR, distill=0.0, seed=work.options.seed)
-    return _trained(work, ("train baseline", "baseline.safetensors"), work.graph, recipe)
+    return trained(work, ("train baseline", "baseline.safetensors"), work.graph, recipe)
 
 
 def check(work: Work, stage: str, graph: Graph) -> Metric | None:
@@ -140,7 +148,7 @@ def lower_baseline(work: Work, graph: Graph) -> Artifact:
 
     def compute() -> Artifact:
         work.progress("lower baseline", 0, 0, work.options.target.name)
-        return lower(graph, work.options.target, work.run.file("baseline.pte"))
+        return _compressed(lower(graph, work.options.target, work.run.file("baseline.pte")))
 
     return work.run.stage("lower baseline", Artifact, compute)
 
@@ -153,39 +161,53 @@ def profile_costs(work: Work, graph: Graph, groups: ChannelGroups) -> CostModel:
     return profile(graph, work.options.target, groups, progress=work.progress)
 
 
-def score_channels(work: Work, graph: Graph, groups: ChannelGroups) -> Scores | None:
-    """The importance of every channel; None where the plan is already made."""
+def score_channels(work: Work, cut: Standing) -> Scores | None:
+    """The importance of every channel that is left; None where the plan is already made."""
     if work.run.finished("plan"):
         return None
     work.progress("score", 0, 0, work.criterion)
-    return score(graph, groups, work.criterion, work.data)
+    return score(cut.current, cut.left, work.criterion, work.data)
 
 
 def make_plan(
-    work: Work,
-    graph: Graph,
-    groups: ChannelGroups,
-    known: tuple[Scores | None, CostModel, Artifact],
+    work: Work, cut: Standing, known: tuple[Scores | None, CostModel, Artifact]
 ) -> tuple[Plan, tuple[Round, ...]]:
-    """plan.json, by the closed loop."""
+    """plan.json, by the closed loop: all that goes from the full network, earlier cuts included."""
     scores, cost, baseline = known
     file = work.run.file("plan.json")
     target, budget = work.options.target, work.options.budget
 
     def compute() -> tuple[Round, ...]:
         assert scores is not None
-        work.progress("measure baseline", 0, 0, target.name)
-        (measured,) = compare([baseline], target, Effort(processes=2), work.progress)
-        base = Baseline(baseline.path, measured.median_ms, baseline.size_bytes)
-        found = close_the_loop(
-            Known(graph, groups, scores), cost, base, (budget, target), work.progress
+        base = measured_baseline(work, baseline)
+        basis = known_of(work, cut, scores)
+        found = close_the_loop(basis, cost, base, (budget, target), work.progress)
+        rounds, how = work.options.rounds, found.plan.strategy
+        plan = replace(
+            found.plan,
+            target=target.name,
+            strategy=how if rounds == 1 else f"iterative, {rounds} rounds by {how}",
+            sparsity=work.options.sparsity,
         )
-        text = replace(found.plan, target=target.name).to_json()
+        text = plan.to_json()
         write_atomically(file, lambda path: path.write_text(text, "utf-8"))
         return found.rounds
 
     rounds = work.run.stage("plan", tuple[Round, ...], compute)
     return Plan.from_json(file.read_text("utf-8")), rounds
+
+
+def known_of(work: Work, cut: Standing, scores: Scores) -> Known:
+    """What planning rests on after the cuts made so far."""
+    return Known(cut.whole, cut.left, scores, work.options.strategy, cut.plan)
+
+
+def measured_baseline(work: Work, baseline: Artifact) -> Baseline:
+    """The full network's program with its latency."""
+    target = work.options.target
+    work.progress("measure baseline", 0, 0, target.name)
+    (measured,) = compare([baseline], target, Effort(processes=2), work.progress)
+    return Baseline(baseline.path, measured.median_ms, baseline.size_bytes)
 
 
 # --- recovery ----------------------------------------------------------------------------------
@@ -197,16 +219,17 @@ def recover(work: Work, pruned: Graph, teacher: Graph) -> tuple[Graph, Training 
         _save_weights(work.run.file("weights.safetensors"), pruned)
         return pruned, None
     stage = ("fine-tune", "weights.safetensors")
-    return _trained(work, stage, pruned, work.options.recipe, teacher)
+    return trained(work, stage, pruned, work.options.recipe, teacher)
 
 
-def _trained(
+def trained(
     work: Work,
     stage: tuple[str, str],
     graph: Graph,
     recipe: Recipe,
     teacher: Graph | None = None,
 ) -> tuple[Graph, Training]:
+    """`graph` with the weights that training gave it; `stage` is its name and its weights file."""
     data, (name, kept) = work.data, stage
     assert data is not None
 
@@ -248,9 +271,13 @@ def lower_pruned(work: Work, pruned: Graph) -> Artifact:
     def compute() -> Artifact:
         work.progress("lower", 0, 0, work.options.target.name)
         _save_program(work.run.file("model.pt2"), pruned)
-        return lower(pruned, work.options.target, work.run.file("model.pte"))
+        return _compressed(lower(pruned, work.options.target, work.run.file("model.pte")))
 
     return work.run.stage("lower", Artifact, compute)
+
+
+def _compressed(artifact: Artifact) -> Artifact:
+    return replace(artifact, compressed_bytes=compressed_bytes(artifact.path))
 
 
 def _save_program(path: Path, graph: Graph) -> None:

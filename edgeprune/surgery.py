@@ -9,7 +9,7 @@ surgery stops with an error instead of making a wrong network.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,17 +26,16 @@ from edgeprune.errors import PlanError
 from edgeprune.graph import attribute, own_tensors
 from edgeprune.plans import Plan, check_plan
 from edgeprune.records import Graph
+from edgeprune.sparsity import sparsify
 
 
 def prune(graph: Graph, plan: Plan) -> Graph:
     """The network without the channels that `plan` removes; `graph` is left as it was.
 
-    Parameters keep their names and are new tensors. Raises PlanError when the plan does not fit.
+    Parameters keep their names and are new tensors. Where the plan has `sparsity`, weights of what
+    is left are zero. Raises PlanError when the plan does not fit.
     """
-    analysis, alive = analyse(graph), _alive(graph, plan)
-    execution = _Execution(graph.program, Remaining(analysis, alive))
-    with torch.no_grad():
-        held = run(execution, graph.program, execution.call, execution.constant)
+    execution, held = _executed(graph, plan)
     ops = {node.name: node for node in graph.program.graph.nodes}
     smaller = copy.deepcopy(graph.program.graph)
     names = {node.name: node for node in smaller.nodes}
@@ -53,7 +52,14 @@ def prune(graph: Graph, plan: Plan) -> Graph:
     module = fx.GraphModule(graph.program, smaller)
     own_tensors(module, graph.program, execution.positions)
     module.train(graph.program.training)
-    return Graph(module, graph.example_inputs, graph.name, graph.dynamic_batch)
+    pruned = Graph(module, graph.example_inputs, graph.name, graph.dynamic_batch)
+    return pruned if plan.sparsity is None else sparsify(pruned, plan.sparsity)
+
+
+def kept_positions(graph: Graph, plan: Plan) -> Mapping[tuple[str, int], Ids]:
+    """Which positions of the full parameter stay, in the order in which the smaller one has them,
+    by parameter and dimension; what is not named stays whole."""
+    return _executed(graph, plan)[0].positions
 
 
 def mask(graph: Graph, plan: Plan) -> Graph:
@@ -73,6 +79,13 @@ def mask(graph: Graph, plan: Plan) -> Graph:
                 state[name].index_fill_(dim, dead, 0.0)
     module.train(graph.program.training)
     return Graph(module, graph.example_inputs, graph.name, graph.dynamic_batch)
+
+
+def _executed(graph: Graph, plan: Plan) -> tuple[_Execution, dict[fx.Node, Any]]:
+    execution = _Execution(graph.program, Remaining(analyse(graph), _alive(graph, plan)))
+    with torch.no_grad():
+        held = run(execution, graph.program, execution.call, execution.constant)
+    return execution, held
 
 
 def _alive(graph: Graph, plan: Plan) -> NDArray[np.bool_]:

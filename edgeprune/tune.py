@@ -23,6 +23,7 @@ from edgeprune.errors import EdgepruneError
 from edgeprune.objective import Objective, optimiser, rate
 from edgeprune.randomness import seeded
 from edgeprune.records import Graph, Metric, Progress, Recipe, silent
+from edgeprune.sparsity import hold
 
 __all__ = ["Epoch", "TrainingSession", "Tuned", "finetune", "train"]
 
@@ -90,26 +91,27 @@ def train(
     """Train a copy of `graph`, with the teacher's outputs as part of the target if there is one.
 
     The weights that come back are those of the epoch with the best validation metric, the given
-    weights included. If the loss stops being a number, training stops there and says so. On a CPU
-    in fp32 the result is a function of the arguments, however often the process was killed on the
-    way. Neither the graph, the teacher nor a global generator is changed. Raises ModelError if
+    weights included; zeros that `sparsify` made stay zero. If the loss stops being a number,
+    training stops there and says so. On a CPU in fp32 the result is a function of the arguments,
+    however often the process was killed on the way. Neither the graph, the teacher nor a global
+    generator is changed. Raises ModelError if
     data and model do not fit, EdgepruneError for a recipe that makes no sense.
     """
     recipe = recipe or Recipe()
     _check(recipe)
     module = copy.deepcopy(graph.module())
     check_fit(module, data)
-    run = _Run(module, data, recipe, teacher, session or TrainingSession())
+    assert isinstance(module, torch.fx.GraphModule)
+    copied = replace(graph, program=module)
+    run = _Run(copied, data, recipe, teacher, session or TrainingSession())
     with _channels_last(module, data), _in_eval(teacher):
         state = run.finish()
     module.load_state_dict(state.best)
     module.eval()
     for parameter in module.parameters():
         parameter.grad = None
-    assert isinstance(module, torch.fx.GraphModule)
     metric = data_metric(data, state.best_value)
-    tuned = replace(graph, program=module)
-    return Tuned(tuned, metric, tuple(state.history), tuple(state.notes))
+    return Tuned(copied, metric, tuple(state.history), tuple(state.notes))
 
 
 def data_metric(data: Data, value: float) -> Metric:
@@ -137,18 +139,19 @@ class _Run:
 
     def __init__(
         self,
-        module: nn.Module,
+        graph: Graph,
         data: Data,
         recipe: Recipe,
         teacher: nn.Module | None,
         session: TrainingSession,
     ) -> None:
-        self.module = module
+        self.module: nn.Module = graph.program
+        self.masks = graph.masks
         self.data = data
         self.recipe = recipe
         self.session = session
         self.objective = Objective(data, recipe, teacher)
-        self.optimiser = optimiser(module, recipe)
+        self.optimiser = optimiser(self.module, recipe)
         self.steps = len(data.train)
         self.saved_at = time.monotonic()
         self.fingerprint = self._fingerprint()
@@ -197,12 +200,14 @@ class _Run:
         with seeded(self.recipe.seed, step):  # dropout draws here
             loss = self.objective(inputs, self.module(inputs), targets)
         loss.backward()
+        hold(self.module, self.masks)  # gradients of zeros that stay do not count in the norm
         limit = self.recipe.clip if self.recipe.clip > 0 else math.inf
         norm = float(nn.utils.clip_grad_norm_(self.module.parameters(), limit))
         value = float(loss.detach())
         if not math.isfinite(value) or not math.isfinite(norm):
             return norm if math.isfinite(value) else value
         self.optimiser.step()
+        hold(self.module, self.masks)
         return value
 
     def _judge(self, state: _State) -> None:
@@ -242,6 +247,7 @@ class _Run:
             "data": [self.data.name, self.steps, list(self.data.sample_shape)],
             "distilled": self.objective.teacher is not None,
             "key": self.session.key,
+            "kept": {name: int(mask.sum()) for name, mask in self.masks.items()},
         }
         return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 

@@ -17,6 +17,7 @@ PUBLIC = {
     "plan",
     "prune",
     "mask",
+    "sparsify",
     "finetune",
     "lower",
     "measure",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
+from edgeprune.choices import STRATEGIES, Strategy, listed
 from edgeprune.cli import show
 from edgeprune.cli.loading import DataChoice, ModelChoice, check_criterion, load_both
 from edgeprune.cli.options import (
@@ -20,13 +21,17 @@ from edgeprune.cli.options import (
     JsonOption,
     MaxDropOption,
     ModelOption,
+    PatternOption,
+    ScopeOption,
     SeedOption,
+    SparsityOption,
     SpeedupOption,
     TargetOption,
     ThreadsOption,
     WeightsOption,
     budget_from,
     require_budget,
+    sparsity_from,
     target_from,
 )
 from edgeprune.cli.progress import progress
@@ -36,6 +41,7 @@ from edgeprune.records import FitOptions, Recipe
 
 RECIPE = Recipe()
 BUDGET_NOT_MET = 3
+ITERATIVE_ROUNDS = 3
 
 
 def fit(  # one parameter per option: that is how Typer reads a command line
@@ -64,6 +70,25 @@ def fit(  # one parameter per option: that is how Typer reads a command line
         int, typer.Option(metavar="N", min=0, help="Epochs of training where weights are missing.")
     ] = FitOptions.baseline_epochs,
     criterion: CriterionOption = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"How channels are chosen: {listed(STRATEGIES)}; iterative: in several rounds. "
+            "By default budget.",
+        ),
+    ] = None,
+    rounds: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Cut in N rounds with training between them; 3 where the strategy is iterative.",
+        ),
+    ] = None,
+    sparsity: SparsityOption = None,
+    sparsity_pattern: PatternOption = None,
+    sparsity_scope: ScopeOption = None,
     seed: SeedOption = 0,
     out: Annotated[
         Path | None,
@@ -89,6 +114,8 @@ def fit(  # one parameter per option: that is how Typer reads a command line
       edgeprune fit --model net.py:make --weights net.safetensors \\
           --data imagefolder:photos --input 1x3x96x96 --budget-ms 5 -o runs/net
       edgeprune fit --model torchvision:mobilenet_v2 --budget-mb 8 --epochs 0
+      edgeprune fit --model net.py:make --data digits --speedup 3 \\
+          --strategy iterative --rounds 3 --sparsity-pattern 2:4
 
     Ends with 3 if the budget was missed or cannot be decided; the report is written
     all the same.
@@ -100,6 +127,8 @@ def fit(  # one parameter per option: that is how Typer reads a command line
         raise EdgepruneError("--max-drop needs --data: without data no metric can be measured")
     if not lr > 0:
         raise EdgepruneError(f"--lr {lr:g} must be above 0")
+    chosen, cuts = _strategy(strategy, rounds)
+    zeros = sparsity_from(sparsity, sparsity_pattern, sparsity_scope)
     directory = claim_directory(out or _default_directory(model), force=force)
     options = FitOptions(
         target=target_from(target, threads),
@@ -108,6 +137,9 @@ def fit(  # one parameter per option: that is how Typer reads a command line
         recipe=Recipe(epochs=epochs, lr=lr, seed=seed),
         baseline_epochs=baseline_epochs,
         criterion=criterion,
+        sparsity=zeros,
+        strategy=chosen,
+        rounds=cuts,
         seed=seed,
         force=force,
     )
@@ -140,6 +172,16 @@ def _epochs(asked: int | None, data: str | None) -> int:
     if asked is not None:
         return asked
     return RECIPE.epochs if data is not None else 0
+
+
+def _strategy(asked: str | None, rounds: int | None) -> tuple[Strategy, int]:
+    """The strategy of every round, and how many rounds there are."""
+    if asked == "iterative":
+        return "budget", rounds or ITERATIVE_ROUNDS
+    word = asked or "budget"
+    if word not in STRATEGIES:
+        raise EdgepruneError(f"--strategy {word} is not one of {', '.join(STRATEGIES)}, iterative")
+    return cast("Strategy", word), rounds or 1
 
 
 def _default_directory(spec: str) -> Path:

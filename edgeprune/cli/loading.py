@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgeprune.choices import CRITERIA
 from edgeprune.cli.progress import say
 from edgeprune.errors import EdgepruneError
 from edgeprune.records import Progress, silent
@@ -122,14 +123,11 @@ def check_criterion(name: str | None, data: str | None) -> None:
     """Raise for a criterion that does not exist or lacks its data, before anything is trained."""
     if name is None:
         return
-    from edgeprune.scoring import criteria
-
-    needs_data = criteria()
-    if name not in needs_data:
-        close = get_close_matches(name, needs_data, n=1)
+    if name not in CRITERIA:
+        close = get_close_matches(name, CRITERIA, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
-        raise EdgepruneError(f"--criterion {name} is not one of {', '.join(needs_data)}{hint}")
-    if needs_data[name] and data is None:
+        raise EdgepruneError(f"--criterion {name} is not one of {', '.join(CRITERIA)}{hint}")
+    if CRITERIA[name].needs_data and data is None:
         raise EdgepruneError(f"--criterion {name} needs --data; l1 and l2 read weights only")
 
 

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from edgeprune.choices import CRITERIA, PATTERNS, listed, sparsity_problems
 from edgeprune.errors import BudgetError, EdgepruneError
-from edgeprune.records import Budget, Target
+from edgeprune.records import Budget, Sparsity, Target
 from edgeprune.units import MEGABYTE
 
 ModelOption = Annotated[
@@ -65,8 +66,29 @@ CriterionOption = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="How channels are scored: l1, l2 or taylor; by default taylor where there is data, "
-        "else l2.",
+        help=f"How channels are scored: {listed(CRITERIA)}. By default taylor where there is "
+        "data, else l2.",
+    ),
+]
+SparsityOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        help="Set this share of the weights to zero: a smaller download, not a faster program.",
+    ),
+]
+PatternOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATTERN",
+        help=f"Which weights become zero: {listed(PATTERNS)}. By default magnitude.",
+    ),
+]
+ScopeOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SCOPE",
+        help="Count the share in every layer (the default), or over all: layer, global.",
     ),
 ]
 SeedOption = Annotated[int, typer.Option(metavar="N", help="Seed of all that is random.")]
@@ -99,6 +121,17 @@ def budget_from(
             raise BudgetError(f"{option} 0 cannot be met by any program; give a number above 0")
     size = None if budget_mb is None else round(budget_mb * MEGABYTE)
     return Budget(latency_ms=budget_ms, speedup=speedup, size_bytes=size, max_drop=max_drop)
+
+
+def sparsity_from(share: float | None, pattern: str | None, scope: str | None) -> Sparsity | None:
+    """The zeros that the options ask for, None for none; everything wrong is told at once."""
+    if (share, pattern, scope) == (None, None, None):
+        return None
+    word = pattern or "magnitude"
+    problems = sparsity_problems(word, share, scope or "layer")
+    if problems:
+        raise EdgepruneError("--sparsity: " + "; ".join(problems))
+    return Sparsity(word, share, "global" if scope == "global" else "layer")
 
 
 def require_budget(budget: Budget, alternatives: str = "") -> None:

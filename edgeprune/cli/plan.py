@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
+from edgeprune.choices import STRATEGIES, Strategy, listed
 from edgeprune.cli import show
 from edgeprune.cli.loading import DataChoice, ModelChoice, check_criterion, load_graph
 from edgeprune.cli.options import (
@@ -21,13 +22,17 @@ from edgeprune.cli.options import (
     JsonOption,
     ModelOption,
     NewFileOption,
+    PatternOption,
+    ScopeOption,
     SeedOption,
+    SparsityOption,
     SpeedupOption,
     TargetOption,
     ThreadsOption,
     WeightsOption,
     budget_from,
     require_budget,
+    sparsity_from,
     target_from,
 )
 from edgeprune.cli.progress import progress
@@ -49,8 +54,19 @@ def plan(  # one parameter per option: that is how Typer reads a command line
     budget_mb: BudgetMbOption = None,
     keep: Annotated[
         float | None,
-        typer.Option(metavar="SHARE", help="Keep this share of every group; needs no target."),
+        typer.Option(metavar="SHARE", help="Keep this share of the channels; needs no target."),
     ] = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"How channels are chosen: {listed(STRATEGIES)}. By default local with --keep, "
+            "else budget.",
+        ),
+    ] = None,
+    sparsity: SparsityOption = None,
+    sparsity_pattern: PatternOption = None,
+    sparsity_scope: ScopeOption = None,
     criterion: CriterionOption = None,
     batch_size: BatchOption = DataChoice.batch_size,
     seed: SeedOption = 0,
@@ -59,23 +75,27 @@ def plan(  # one parameter per option: that is how Typer reads a command line
 ) -> None:
     """Choose the channels to keep, and write them down as JSON.
 
-    Either for a budget on a target, from the predicted cost of its kernels, or the
-    same share of every group with --keep. The file can be read, edited, compared
+    Either for a budget on a target, from the predicted cost of its kernels, or a
+    share of the channels with --keep: of every group, or with --strategy global of
+    all in one ranking. The file can be read, edited, compared
     and given to `edgeprune lower --plan`.
 
     \b
     Examples:
       edgeprune plan --model torchvision:resnet18 --keep 0.5 -o half.json
+      edgeprune plan --model torchvision:resnet18 --keep 0.5 --strategy global
       edgeprune plan --model net.py:make --weights net.pth --speedup 2
       edgeprune plan --model torchvision:resnet18 --data digits --budget-ms 3
     """
     budget = budget_from(budget_ms, speedup, budget_mb, None)
     if keep is None:
-        require_budget(budget, ", or --keep for the same share of every group")
+        require_budget(budget, ", or --keep for a share of the channels")
     elif not 0 < keep <= 1:
         raise EdgepruneError(f"--keep {keep:g} must be above 0 and at most 1, as in --keep 0.5")
     elif any(value is not None for value in (budget_ms, speedup, budget_mb)):
         raise EdgepruneError("--keep and a budget exclude one another: give one of them")
+    chosen_strategy = _strategy(strategy, keep)
+    zeros = sparsity_from(sparsity, sparsity_pattern, sparsity_scope)
     path = claim_file(out)
     chosen = target_from(target, threads) if keep is None else None
 
@@ -96,13 +116,14 @@ def plan(  # one parameter per option: that is how Typer reads a command line
         report_progress("scores", 0, 0, by)
         scores = score(graph, groups, by, loaded_data)
         if chosen is None:
-            made = make_plan(graph, groups, scores, keep=keep)
+            made = make_plan(graph, groups, scores, keep=keep, strategy=chosen_strategy)
         else:
             from edgeprune.cost import profile
 
             cost = profile(graph, chosen, groups, progress=report_progress)
-            made = make_plan(graph, groups, scores, cost, budget=budget)
+            made = make_plan(graph, groups, scores, cost, budget=budget, strategy=chosen_strategy)
             made = replace(made, target=chosen.name)
+        made = replace(made, sparsity=zeros)
     text = made.to_json()
     path.write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8")
     if json:
@@ -116,3 +137,16 @@ def plan(  # one parameter per option: that is how Typer reads a command line
             "" if made.predicted_bytes is None else f", .pte of {show_bytes(made.predicted_bytes)}"
         )
         show.line(f"predicted: {show_ms(made.predicted_ms)}{size}")
+
+
+def _strategy(asked: str | None, keep: float | None) -> Strategy | None:
+    """The strategy that `plan` is asked for, None for its own choice."""
+    if asked is None:
+        return None
+    if asked == "iterative":
+        raise EdgepruneError("--strategy iterative trains between its cuts: it belongs to `fit`")
+    if asked not in STRATEGIES:
+        raise EdgepruneError(f"--strategy {asked} is not one of {', '.join(STRATEGIES)}")
+    if asked == "budget" and keep is not None:
+        raise EdgepruneError("--strategy budget needs a budget, not --keep")
+    return cast("Strategy", asked)

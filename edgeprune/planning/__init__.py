@@ -6,23 +6,37 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from edgeprune.channels import channel_groups
+from edgeprune.choices import STRATEGIES, Strategy
 from edgeprune.errors import BudgetError, PlanError
 from edgeprune.planning.search import Limits, Search
-from edgeprune.planning.widths import families, nearest, strongest
+from edgeprune.planning.shares import SHARINGS, widest
+from edgeprune.planning.widths import strongest
 from edgeprune.plans import Plan, check_plan
 from edgeprune.records import Budget, ChannelGroups, CostModel, Graph, Scores
 from edgeprune.scoring import score
 
-__all__ = ["Known", "Limits", "by_hand", "plan", "plan_within", "uniform"]
+__all__ = ["Known", "Limits", "by_hand", "plan", "plan_within", "share_of"]
 
 
 @dataclass(frozen=True)
 class Known:
-    """What planning rests on: groups and scores of a graph."""
+    """What planning rests on: groups and scores of a graph, and how widths are chosen.
+
+    With `before`, an earlier cut of `graph`, groups and scores are of the channels that it left,
+    under the names that they have in `graph`; plans are of `graph` all the same.
+    """
 
     graph: Graph
     groups: ChannelGroups
     scores: Scores
+    strategy: Strategy = "budget"
+    before: Plan | None = None
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Every group's size in `graph`."""
+        before = self.before
+        return self.groups.full_widths() if before is None else dict(before.sizes)
 
 
 def plan(
@@ -33,24 +47,31 @@ def plan(
     *,
     budget: Budget | None = None,
     keep: float | Mapping[str, int] | None = None,
+    strategy: Strategy | None = None,
 ) -> Plan:
     """Which channels stay.
 
-    With `keep` as a share (0 < keep <= 1): that share of every group, no target needed; as a
-    mapping: that many channels of the groups it names, all of the others. With `cost` and a
-    `budget`: the most importance kept within it; a speed-up is relative to the predicted latency of
-    the full network. Scores default to L2 magnitude. Raises BudgetError when the budget is below
-    what can be reached, PlanError when neither or both of keep and budget are given.
+    With `keep` as a share (0 < keep <= 1): that share of every group ("local"), or of all channels
+    in one ranking by score ("global"), no target needed; as a mapping: that many channels of the
+    groups it names, all of the others. With `cost` and a `budget`: the most importance kept within
+    it, or with a strategy the largest share that fits; a speed-up is relative to the predicted
+    latency of the full network. Scores default to L2 magnitude. Raises BudgetError when the budget
+    is below what can be reached, PlanError when neither or both of keep and budget are given.
     """
     groups = groups if groups is not None else channel_groups(graph)
     scores = scores if scores is not None else score(graph, groups, "l2")
-    known = Known(graph, groups, scores)
+    chosen: Strategy = strategy or ("local" if budget is None else "budget")
+    if chosen not in STRATEGIES:
+        raise PlanError(f"no strategy {chosen!r}: there are {', '.join(STRATEGIES)}")
+    known = Known(graph, groups, scores, chosen)
     if (keep is None) == (budget is None):
-        raise PlanError("plan needs either keep=SHARE (uniform) or budget=Budget(...), not both")
+        raise PlanError("plan needs either keep=SHARE or budget=Budget(...), not both")
     if isinstance(keep, Mapping):
+        if strategy is not None:
+            raise PlanError(f"keep names every width: there is nothing left to choose {strategy!r}")
         return by_hand(known, keep)
     if keep is not None:
-        return uniform(known, keep)
+        return share_of(known, keep)
     if cost is None:
         raise PlanError("a budget needs a cost model: cost=profile(graph, target, groups)")
     assert budget is not None
@@ -61,15 +82,17 @@ def plan(
     return plan_within(known, cost, Limits(limit, budget.size_bytes))
 
 
-def uniform(known: Known, keep: float) -> Plan:
-    """The same share of every group (local pruning), the highest scores of each."""
+def share_of(known: Known, keep: float) -> Plan:
+    """A share of the channels, the highest scores: of every group ("local") or of all ("global").
+
+    Raises PlanError for a share that makes no sense, and for a strategy that needs a budget.
+    """
     if not 0 < keep <= 1:
         raise PlanError(f"keep must lie above 0 and at most at 1, not {keep:g}")
-    widths: dict[str, int] = {}
-    for family in families(known.groups):
-        wanted = {group.name: keep * group.size for group in family}
-        widths.update(nearest(family, known.groups.equal_counts, wanted))
-    return _made(known, widths, strategy="uniform")
+    if known.strategy not in SHARINGS:
+        raise PlanError(f"strategy {known.strategy!r} needs a budget: choose {', '.join(SHARINGS)}")
+    widths = SHARINGS[known.strategy](known.groups, known.scores, keep, 0.0)
+    return _made(known, widths, known.strategy)
 
 
 def by_hand(known: Known, keep: Mapping[str, int]) -> Plan:
@@ -84,18 +107,30 @@ def by_hand(known: Known, keep: Mapping[str, int]) -> Plan:
 
 
 def plan_within(known: Known, cost: CostModel, limits: Limits) -> Plan:
-    """The most importance kept within limits, as the cost model predicts them."""
+    """The most importance kept within limits, as the cost model predicts them; with the strategies
+    "local" and "global" the largest share kept."""
     if limits.latency_ms is None and limits.size_bytes is None:
         raise BudgetError("no budget: give a latency, a speed-up or a size")
-    widths, usage = Search(known.groups, known.scores, cost, limits).solve()
-    made = _made(known, widths, strategy="budget")
+    if known.strategy == "budget":
+        widths, usage = Search(known.groups, known.scores, cost, limits).solve()
+    else:
+        sharing = SHARINGS[known.strategy]
+        widths, usage = widest(sharing, (known.groups, known.scores), cost, limits)
+    made = _made(known, widths, known.strategy)
     return replace(made, predicted_ms=round(usage.latency_ms, 6), predicted_bytes=usage.size_bytes)
 
 
 def _made(known: Known, widths: dict[str, int], strategy: str) -> Plan:
+    kept = {g.name: strongest(g, known.scores, widths[g.name]) for g in known.groups.groups}
+    if known.before is not None:
+        earlier = known.before.kept
+        kept = {
+            name: tuple(earlier[name][i] for i in channels) if name in earlier else channels
+            for name, channels in kept.items()
+        }
     return Plan(
-        kept={g.name: strongest(g, known.scores, widths[g.name]) for g in known.groups.groups},
-        sizes={g.name: g.size for g in known.groups.groups},
+        kept=kept,
+        sizes=known.sizes,
         fingerprint=known.groups.fingerprint,
         model=known.graph.name,
         criterion=known.scores.criterion,

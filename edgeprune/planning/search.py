@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.errors import BudgetError
-from edgeprune.planning.widths import families, nearest
+from edgeprune.planning.widths import families, least, nearest
 from edgeprune.records import ChannelGroup, ChannelGroups, CostModel, Kernel, Scores
 from edgeprune.units import show_bytes, show_ms
 
@@ -30,6 +30,12 @@ class Limits:
     latency_ms: float | None = None
     size_bytes: int | None = None
     floor: float = 0.1
+
+    def exceeded(self, usage: Usage) -> bool:
+        """Whether a network takes more than may be."""
+        return (self.latency_ms is not None and usage.latency_ms > self.latency_ms) or (
+            self.size_bytes is not None and usage.size_bytes > self.size_bytes
+        )
 
 
 @dataclass(frozen=True)
@@ -72,9 +78,9 @@ class Search:
         """The widths found and what they take; raises BudgetError when nothing fits."""
         usage = self._usage(self.widths)
         smallest = self._usage(self._at([len(levels) - 1 for levels in self.levels]))
-        self._check_reachable(smallest)
+        check_reachable(smallest, self.limits)
         moves = {i: self._best_cut(i, usage) for i in range(len(self.levels))}
-        while self._exceeded(usage):
+        while self.limits.exceeded(usage):
             i, (_, level) = min(moves.items(), key=lambda item: (item[1][0], item[0]))
             if level < 0:
                 break
@@ -110,7 +116,7 @@ class Search:
                     won = levels[level].importance - now.importance
                     spent = max(-self._gain(i, levels[level], None), 1e-9)
                     if won > 0 and (best is None or won / spent > best[0]):
-                        if self._exceeded(self._usage(widths)):
+                        if self.limits.exceeded(self._usage(widths)):
                             continue
                         best = (won / spent, i, level)
             if best is None:
@@ -141,11 +147,6 @@ class Search:
 
     def _usage(self, widths: Mapping[str, int]) -> Usage:
         return Usage(self.cost.latency_ms(widths), self.cost.size_bytes(widths))
-
-    def _exceeded(self, usage: Usage) -> bool:
-        return (
-            self.limits.latency_ms is not None and usage.latency_ms > self.limits.latency_ms
-        ) or (self.limits.size_bytes is not None and usage.size_bytes > self.limits.size_bytes)
 
     def _us_to_ms(self) -> float:
         """What one microsecond of a kernel adds to the whole, corrections included."""
@@ -188,12 +189,10 @@ class Search:
         full = {group.name: group.size for group in family}
         if len(family) == 1:
             group = family[0]
-            least = max(1, int(np.ceil(self.limits.floor * group.size / group.parts))) * group.parts
-            steps = self.cost.steps(group.name)
-            return [
-                full,
-                *({group.name: w} for w in steps if w % group.parts == 0 and w >= least),
-            ]
+            fewest = least(group, self.limits.floor) * group.parts
+            # an earlier cut may have left less than the cost model knows steps for
+            steps = [w for w in self.cost.steps(group.name) if fewest <= w <= group.size]
+            return [full, *({group.name: w} for w in steps if w % group.parts == 0)]
         return [
             full,
             *(
@@ -208,21 +207,23 @@ class Search:
             ),
         ]
 
-    def _check_reachable(self, smallest: Usage) -> None:
-        latency, size = self.limits.latency_ms, self.limits.size_bytes
-        floor = f"at least {self.limits.floor:.0%} of every group kept"
-        if latency is not None and smallest.latency_ms > latency:
-            raise BudgetError(
-                f"a latency of {show_ms(latency)} cannot be met: the smallest plan is predicted to "
-                f"take {show_ms(smallest.latency_ms)} ({floor}). Try --budget-ms "
-                f"{smallest.latency_ms * 1.05:.4g}, or a smaller model"
-            )
-        if size is not None and smallest.size_bytes > size:
-            raise BudgetError(
-                f"a size of {show_bytes(size)} cannot be met: the smallest plan is predicted to "
-                f"take {show_bytes(smallest.size_bytes)} ({floor}). Try --budget-mb "
-                f"{smallest.size_bytes * 1.05 / 1e6:.4g}, or a smaller model"
-            )
+
+def check_reachable(smallest: Usage, limits: Limits) -> None:
+    """Raise BudgetError where even the smallest plan takes more than `limits`."""
+    latency, size = limits.latency_ms, limits.size_bytes
+    floor = f"at least {limits.floor:.0%} of every group kept"
+    if latency is not None and smallest.latency_ms > latency:
+        raise BudgetError(
+            f"a latency of {show_ms(latency)} cannot be met: the smallest plan is predicted to "
+            f"take {show_ms(smallest.latency_ms)} ({floor}). Try --budget-ms "
+            f"{smallest.latency_ms * 1.05:.4g}, or a smaller model"
+        )
+    if size is not None and smallest.size_bytes > size:
+        raise BudgetError(
+            f"a size of {show_bytes(size)} cannot be met: the smallest plan is predicted to "
+            f"take {show_bytes(smallest.size_bytes)} ({floor}). Try --budget-mb "
+            f"{smallest.size_bytes * 1.05 / 1e6:.4g}, or a smaller model"
+        )
 
 
 def cumulative(group: ChannelGroup, scores: Scores) -> NDArray[np.float64]:

@@ -39,7 +39,7 @@ def nearest(
 
     `floor` is the least share of a group that must stay; one channel of each part always stays.
     """
-    lows = {g.name: max(1, int(np.ceil(floor * g.size / g.parts))) for g in family}
+    lows = {g.name: least(g, floor) for g in family}
     mine = [c for c in constraints if any(n in lows for part in c.parts for n, _ in part)]
     if not mine:
         return {
@@ -78,6 +78,11 @@ def nearest(
     if solved.x is None:  # the full widths always satisfy every constraint
         return {g.name: g.size for g in family}
     return {g.name: g.parts * round(solved.x[i]) for i, g in enumerate(family)}
+
+
+def least(group: ChannelGroup, floor: float) -> int:
+    """The fewest channels of each part that `floor`, a share of the group, leaves; one at least."""
+    return max(1, int(np.ceil(floor * group.size / group.parts)))
 
 
 def strongest(group: ChannelGroup, scores: Scores, width: int) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from numbers import Integral, Real
 from os import PathLike, fspath
 from typing import Any
 
-from edgeprune.records import Conditions, Layer, Measurement, Metric, Report, Side, Stage
+from edgeprune.records import Conditions, Layer, Measurement, Metric, Report, Side, Sparsity, Stage
 from edgeprune.report.schema import (
     SCHEMA,
     ConditionsJson,
@@ -17,6 +17,7 @@ from edgeprune.report.schema import (
     MetricJson,
     ReportJson,
     SideJson,
+    SparsityJson,
     StageJson,
 )
 
@@ -53,6 +54,7 @@ def to_json(report: Report) -> dict[str, Any]:
             "speedup": report.budget.speedup,
             "max_drop": report.budget.max_drop,
         },
+        "sparsity": _sparsity(report.sparsity),
         "baseline": _side(report.baseline),
         "final": _side(report.final),
         "speedup": report.speedup,
@@ -94,6 +96,17 @@ def to_json(report: Report) -> dict[str, Any]:
     return plain
 
 
+def _sparsity(sparsity: Sparsity | None) -> SparsityJson | None:
+    if sparsity is None:
+        return None
+    return {
+        "pattern": sparsity.pattern,
+        "share": sparsity.share,
+        "scope": sparsity.scope,
+        "seed": sparsity.seed,
+    }
+
+
 def _side(side: Side) -> SideJson:
     return {
         "latency_ms": _latency(side.latency),
@@ -102,6 +115,8 @@ def _side(side: Side) -> SideJson:
         "macs": side.macs,
         "peak_memory_bytes": side.latency.peak_rss_bytes,
         "planned_bytes": side.planned_bytes,
+        "compressed_bytes": side.compressed_bytes,
+        "zeros": side.zeros,
         "metric": _metric(side.metric),
         "conditions": _conditions(side.latency.conditions),
     }

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
-from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
+from typing_extensions import NotRequired, TypedDict  # pydantic wants this one before Python 3.12
 
 from edgeprune.records import Verdict
 
@@ -63,6 +63,8 @@ class SideJson(TypedDict):
     macs: int
     peak_memory_bytes: int
     planned_bytes: int
+    compressed_bytes: NotRequired[int | None]  # reports of 0.1 have neither this nor the next
+    zeros: NotRequired[Finite]
     metric: MetricJson | None
     conditions: ConditionsJson
 
@@ -85,6 +87,13 @@ class BudgetJson(TypedDict):
     size_bytes: int | None
     speedup: Finite
     max_drop: Finite
+
+
+class SparsityJson(TypedDict):
+    pattern: str
+    share: Finite
+    scope: Literal["global", "layer"]
+    seed: int
 
 
 class ParityJson(TypedDict):
@@ -133,6 +142,7 @@ class ReportJson(TypedDict):
     model: str
     target: TargetJson
     budget: BudgetJson
+    sparsity: NotRequired[SparsityJson | None]
     baseline: SideJson
     final: SideJson
     speedup: Finite

@@ -69,6 +69,11 @@ def size(value: int | None) -> str:
     return show_bytes(value) if value else UNKNOWN
 
 
+def share(value: float | None) -> str:
+    """A share of 0 to 1 in per cent."""
+    return UNKNOWN if value is None else f"{100 * value:.1f} %"
+
+
 def us(value: float | None) -> str:
     """Microseconds without unit, one decimal, so that a column of them lines up."""
     return UNKNOWN if value is None else f"{value:,.1f}"

@@ -67,7 +67,11 @@ def summary(data: ReportJson) -> Table:
             show_bytes(after["size_bytes"]),
             show.change(before["size_bytes"], after["size_bytes"]),
         ),
+        _compressed_row(before, after),
         _count_row("parameters", before["params"], after["params"]),
+        _row(
+            "zeros among them", show.share(before.get("zeros")), show.share(after.get("zeros")), ""
+        ),
         _count_row("MACs", before["macs"], after["macs"]),
         _size_row("peak memory", "peak_memory_bytes", before, after),
         _size_row("planned memory", "planned_bytes", before, after),
@@ -237,6 +241,11 @@ def _size_row(label: str, key: str, before: SideJson, after: SideJson) -> tuple[
     values: tuple[int, int] = (before[key], after[key])  # type: ignore[literal-required]
     texts = [show.size(value) for value in values]
     return _row(label, *texts, show.change(*values) if all(values) else show.UNKNOWN)
+
+
+def _compressed_row(before: SideJson, after: SideJson) -> tuple[Cell, ...]:
+    sizes = before.get("compressed_bytes"), after.get("compressed_bytes")
+    return _row(".pte size, compressed", *map(show.size, sizes), show.change(*sizes))
 
 
 def _metric_label(data: ReportJson) -> str:

@@ -164,6 +164,67 @@ def test_fit_and_report(edgeprune, model, tmp_path):
     assert "Stages" in ended_well(edgeprune("report", run))
 
 
+def test_fit_in_rounds_with_zeros(edgeprune, model, tmp_path):
+    run = tmp_path / "run"
+    words = ("fit", *model, "--data", "digits", "--budget-mb", 0.016, "--baseline-epochs", 0,
+             "--epochs", 1, "--strategy", "iterative", "--rounds", 2, "--sparsity", 0.5,
+             "--sparsity-scope", "global", "--criterion", "l1", "-o", run)  # fmt: skip
+    out = ended_well(edgeprune(*words))
+    assert ".pte size, compressed" in out
+    assert "download smaller" in " ".join(out.split())
+    assert max(map(len, (line for line in out.splitlines() if "note:" not in line))) <= 80
+    report = json.loads((run / "report.json").read_text())
+    assert report["sparsity"]["scope"] == "global"
+    assert report["final"]["zeros"] == pytest.approx(0.5, abs=0.05)
+    stages = [stage["name"] for stage in report["stages"]]
+    assert [name for name in stages if name.endswith("1 of 2")] == [
+        "plan 1 of 2", "cut 1 of 2", "recover 1 of 2",
+    ]  # fmt: skip
+    assert json.loads((run / "plan.json").read_text())["sparsity"]["share"] == 0.5
+
+
+def test_a_global_plan_with_zeros_is_lowered(edgeprune, model, tmp_path):
+    plan, half = tmp_path / "plan.json", tmp_path / "half.pte"
+    words = ("plan", *model, "--keep", 0.5, "--strategy", "global", "--criterion", "bn")
+    ended = edgeprune(*words, "-o", plan)
+    assert ended.code == 2
+    assert "this network has none" in ended.err
+    words = ("plan", *model, "--keep", 0.5, "--strategy", "global", "--criterion", "fpgm")
+    words = (*words, "--sparsity-pattern", "2:4", "-o", plan)
+    assert "keeps 24 of 48 channels in 2 groups" in ended_well(edgeprune(*words))
+    made = json.loads(plan.read_text())
+    assert (made["strategy"], made["criterion"]) == ("global", "fpgm")
+    assert made["sparsity"] == {"pattern": "2:4", "share": None, "scope": "layer", "seed": 0}
+    out = ended_well(edgeprune("lower", *model, "--plan", plan, "-o", half, "--json"))
+    thin = json.loads(out)
+    assert thin["compressed_bytes"] < 0.8 * thin["size_bytes"]
+    ended = edgeprune("lower", *model, "--plan", plan, "--sparsity", 0.5, "-o", half)
+    assert ended.code == 2
+    assert "has zeros of its own (2:4)" in ended.err
+    whole = ended_well(edgeprune("lower", *model, "--sparsity", 0.9, "-o", half))
+    assert "compressed" in whole
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--keep", 0.5, "--strategy", "iterative"), "it belongs to `fit`"),
+        (("--keep", 0.5, "--strategy", "globe"), "is not one of budget, global, local"),
+        (("--keep", 0.5, "--strategy", "budget"), "needs a budget"),
+        (("--keep", 0.5, "--sparsity", 2), "a share of 2 must lie between 0 and 1"),
+        (("--keep", 0.5, "--sparsity-pattern", "l1"), "l1 needs a share"),
+        (("--keep", 0.5, "--sparsity", 0.5, "--sparsity-pattern", "3:2"), "keeps everything"),
+        (("--keep", 0.5, "--criterion", "fischer"), "did you mean fisher?"),
+        (("--keep", 0.5, "--criterion", "activation"), "activation needs --data"),
+    ],
+)
+def test_wishes_that_make_no_sense(edgeprune, model, words, said):
+    ended = edgeprune("plan", *model, *words)
+    assert ended.code == 2
+    assert said in ended.err
+    assert "Traceback" not in ended.err
+
+
 def test_a_report_that_is_not_there(edgeprune, tmp_path):
     ended = edgeprune("report", tmp_path)
     assert ended.code == 2

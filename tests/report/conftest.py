@@ -18,6 +18,7 @@ from edgeprune.records import (
     Report,
     Round,
     Side,
+    Sparsity,
     Stage,
     Target,
 )
@@ -51,7 +52,10 @@ def side(median: float, size: int, value: float) -> Side:
         processes=5,
         conditions=CONDITIONS,
     )
-    return Side(latency, size, size // 4, 1_800_000_000, 2_408_448, Metric("accuracy", value))
+    metric = Metric("accuracy", value)
+    zeros = 0.0 if value > 98 else 0.5
+    compressed = round(size * (0.92 - zeros / 2))
+    return Side(latency, size, size // 4, 1_800_000_000, 2_408_448, metric, compressed, zeros)
 
 
 @pytest.fixture
@@ -84,6 +88,7 @@ def report() -> Report:
         pinned=(Pinned("output", 10, "aten.linear", "reaches the output", "net.py:12"),),
         artifacts={"program": "model.pte", "plan": "plan.json"},
         versions={"edgeprune": "0.1.0", "executorch": "1.5.1"},
+        sparsity=Sparsity("magnitude", 0.5, "layer"),
         notes=("No weights were given: a baseline was trained first.",),
     )
 

@@ -17,14 +17,15 @@ from hypothesis import strategies as st
 from edgeprune.records import Metric, Report
 from edgeprune.report import SCHEMA, to_json
 from edgeprune.report.convert import _plain
+from edgeprune.report.page import to_markdown
 from edgeprune.report.schema import problems
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "report-schema.md"
 TOP = {"schema", "verdict", "reasons", "model", "target", "budget", "baseline", "final"}
 TOP |= {"speedup", "speedup_interval", "parity", "stages", "rounds", "layers", "pinned"}
-TOP |= {"conditions", "versions", "artifacts", "notes"}
+TOP |= {"conditions", "versions", "artifacts", "notes", "sparsity"}
 SIDE = {"latency_ms", "size_bytes", "params", "macs", "peak_memory_bytes", "planned_bytes"}
-SIDE |= {"metric", "conditions"}
+SIDE |= {"metric", "conditions", "compressed_bytes", "zeros"}
 LATENCY = {"median", "p10", "p90", "n", "interval", "processes", "clock", "estimated"}
 LATENCY |= {"warnings", "samples"}
 
@@ -133,6 +134,15 @@ def test_problems_name_their_path(
         place = place[step]
     place[path[-1]] = value
     assert [problem[: len(said)] for problem in problems(data)] == [said]
+
+
+def test_a_report_from_before_sparsity_is_still_read(report: Report) -> None:
+    data = to_json(report)
+    del data["sparsity"]
+    for side in (data["baseline"], data["final"]):
+        del side["compressed_bytes"], side["zeros"]
+    assert problems(data) == []
+    assert "compressed" in to_markdown(data)
 
 
 def test_an_added_key_is_no_problem(report: Report) -> None:

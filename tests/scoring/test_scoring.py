@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from networks import Residual, TextbookNet, lively
+from networks import TextbookNet
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -33,22 +33,6 @@ def test_l1_sums_every_slice_a_channel_owns() -> None:
     reader = model.fc1.weight.abs().reshape(64, 8, 49).sum((0, 2))
     total = (maker + reader).detach().numpy()
     np.testing.assert_allclose(got, total / total.mean(), rtol=1e-5)
-
-
-def test_l2_is_the_norm_over_tied_slices() -> None:
-    model = lively(Residual())
-    graph = capture(model, (torch.randn(1, 3, 16, 16),))
-    groups = channel_groups(graph)
-    group = next(g for g in groups.groups if any(s.parameter == "stem.weight" for s in g.slices))
-    got = score(graph, groups, "l2").values[group.name]
-    total = np.zeros(group.size)
-    for part in group.slices:
-        weight = dict(model.named_parameters()).get(part.parameter)
-        if weight is None or weight.dim() < 2:
-            continue
-        squares = weight.detach().double().square().movedim(part.dim, 0).flatten(1).sum(1).numpy()
-        total += squares[part.positions].sum(1)
-    np.testing.assert_allclose(got, np.sqrt(total) / np.sqrt(total).mean(), rtol=1e-6)
 
 
 def test_taylor_is_the_first_order_change_of_the_loss() -> None:

@@ -1,0 +1,106 @@
+"""The earlier rounds of iterative pruning in `fit`: plan, cut, train, and again.
+
+The last round is the ordinary one of pipeline.py, with the closed loop. Earlier ones trust the cost
+model, corrected at full width: they only have to stay above what the last one aims at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from edgeprune import findings, stages
+from edgeprune.closed_loop import AIM, latency_limit
+from edgeprune.iterative import Standing, cut_further, schedule
+from edgeprune.planning import Limits, plan_within
+from edgeprune.plans import Plan
+from edgeprune.records import Artifact, CostModel, Graph, Metric
+from edgeprune.scoring import score
+from edgeprune.stages import Work
+from edgeprune.surgery import prune
+
+Known = dict[str, tuple[Metric | None, str]]
+
+
+def early_rounds(
+    work: Work, cut: Standing, known: tuple[CostModel, Artifact]
+) -> tuple[Standing, Known]:
+    """All rounds but the last: where the cuts stand, and what the report says of each stage.
+
+    Every round is three stages of the run: "plan 1 of 3", "cut 1 of 3", "recover 1 of 3". Raises
+    BudgetError before anything is trained if the final budget is predicted to be out of reach.
+    """
+    told: Known = {}
+    rounds = work.options.rounds
+    if rounds == 1:
+        return cut, told
+    full, teacher = cut.left, cut.current
+    cost, baseline = known
+
+    def limits() -> list[list[float | None]]:
+        base = stages.measured_baseline(work, baseline)
+        budget = work.options.budget
+        final = latency_limit(budget, base.latency_ms)
+        latency: list[float | None] = [None] * rounds
+        if final is not None:
+            latency = [*schedule(base.latency_ms, final * AIM, rounds)]
+        size: list[float | None] = [None] * rounds
+        if budget.size_bytes is not None:
+            size = [*schedule(base.size_bytes, budget.size_bytes, rounds)]
+        return [[base.latency_ms], latency, size]
+
+    (base_ms,), latency, size = work.run.stage("schedule", list[list[float | None]], limits)
+    assert base_ms is not None
+    widths = full.full_widths()
+    cost = cost.corrected(widths, base_ms).size_corrected(widths, baseline.size_bytes)
+    asked = [
+        Limits(ms, None if most is None else int(most))
+        for ms, most in zip(latency, size, strict=True)
+    ]
+    for number, limit in enumerate(asked[:-1], 1):
+        of = f"{number} of {rounds}"
+        final = asked[-1] if number == 1 else None
+        plan = _planned(work, f"plan {of}", cut, (cost, limit, final))
+        current = prune(cut.whole, plan)
+        metric = stages.check(work, f"cut {of}", current)
+        current, training = _recovered(work, number, current, teacher)
+        kept, all_of = sum(plan.widths().values()), sum(plan.sizes.values())
+        told |= {
+            f"plan {of}": (None, f"{kept} of {all_of} channels, {_predicted(plan)}"),
+            f"cut {of}": (metric, "before any recovery"),
+            f"recover {of}": findings.outcome(training),
+        }
+        cut = cut_further(cut, plan, current)
+    return cut, told
+
+
+def _planned(
+    work: Work, name: str, cut: Standing, asked: tuple[CostModel, Limits, Limits | None]
+) -> Plan:
+    """A plan of the full network within the round's limits; the final ones are tried first."""
+    cost, limit, final = asked
+
+    def compute() -> str:
+        work.progress(name, 0, 0, work.criterion)
+        scores = score(cut.current, cut.left, work.criterion, work.data)
+        known = stages.known_of(work, cut, scores)
+        if final is not None:
+            plan_within(known, cost, final)
+        return plan_within(known, cost, limit).to_json()
+
+    return Plan.from_json(work.run.stage(name, str, compute))
+
+
+def _recovered(
+    work: Work, number: int, current: Graph, teacher: Graph
+) -> tuple[Graph, findings.Training | None]:
+    """Short training: the recipe's epochs, shared among the rounds, one at least."""
+    recipe = work.options.recipe
+    if work.data is None or not recipe.epochs:
+        return current, None
+    short = replace(recipe, epochs=max(1, recipe.epochs // work.options.rounds))
+    stage = (f"recover {number} of {work.options.rounds}", f"weights-{number}.safetensors")
+    return stages.trained(work, stage, current, short, teacher)
+
+
+def _predicted(plan: Plan) -> str:
+    return f"predicted {plan.predicted_ms:.4g} ms" if plan.predicted_ms is not None else ""
