@@ -80,13 +80,18 @@ class ChannelGroup:
     """Channels that may be kept or removed one by one, each with everything tied to it.
 
     Channel i of the group lives in part `part_of[i]`; a plan keeps the same number in every part
-    (grouped convolutions); most groups have a single part.
+    (grouped convolutions, attention heads); most groups have a single part.
+
+    A group of attention heads, whose members go whole, names in `holds` the groups of the channels
+    inside of them: a channel is there while it is kept and its head is. Either may be pruned, or
+    both.
     """
 
     name: str
     size: int
     slices: tuple[ParameterSlice, ...]
     part_of: NDArray[np.int64]
+    holds: tuple[str, ...] = ()
 
     @property
     def parts(self) -> int:
@@ -117,14 +122,24 @@ class Extent:
     """A tensor dimension as a function of widths: fixed + sum of multiplicity * kept channels.
 
     A multiplicity is a fraction where the dimension holds one part of a group's channels.
+    `products` are (channels, heads, multiplicity): so many for each kept channel of each kept head.
     """
 
     fixed: int
     terms: tuple[tuple[str, int | Fraction], ...] = ()
+    products: tuple[tuple[str, str, int | Fraction], ...] = ()
 
     def at(self, widths: Widths) -> int:
         """The dimension's size under `widths` (channels kept by group)."""
-        return self.fixed + int(sum(mult * widths[group] for group, mult in self.terms))
+        linear = sum(mult * widths[group] for group, mult in self.terms)
+        inside = sum(mult * widths[group] * widths[heads] for group, heads, mult in self.products)
+        return self.fixed + int(linear + inside)
+
+    @property
+    def groups(self) -> frozenset[str]:
+        """The groups whose widths the size depends on."""
+        inside = (name for group, heads, _ in self.products for name in (group, heads))
+        return frozenset([*(name for name, _ in self.terms), *inside])
 
 
 @dataclass(frozen=True)
@@ -224,7 +239,7 @@ class Kernel:
         """The groups whose widths this kernel's cost depends on."""
         extents = [e for shape in self.shapes for e in shape]
         extents += [v for _, v in self.attrs if isinstance(v, Extent)]
-        return frozenset(name for e in extents for name, _ in e.terms)
+        return frozenset(name for e in extents for name in e.groups)
 
     def at(self, widths: Widths) -> KernelKey:
         """The concrete kernel under `widths`."""

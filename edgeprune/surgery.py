@@ -9,13 +9,14 @@ surgery stops with an error instead of making a wrong network.
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from edgeprune.channels.analysis import Analysis, Ids, analyse
@@ -64,39 +65,40 @@ def kept_positions(graph: Graph, plan: Plan) -> Mapping[tuple[str, int], Ids]:
 
 def mask(graph: Graph, plan: Plan) -> Graph:
     """The network at full size with every slice of the removed channels set to zero."""
-    analysis, alive = analyse(graph), _alive(graph, plan)
+    left = _remaining(graph, plan)
     module = fx.GraphModule(graph.program, copy.deepcopy(graph.program.graph))
     for node, original in zip(module.graph.nodes, graph.program.graph.nodes, strict=True):
         node.meta["shape"] = original.meta.get("shape")
     own_tensors(module, graph.program, {})
     state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     with torch.no_grad():
-        for name, dims in analysis.parameters.items():
+        for name, dims in left.analysis.parameters.items():
             for dim, ids in enumerate(dims):
                 if ids is None or not state[name].is_floating_point():
                     continue
-                dead = torch.from_numpy(np.flatnonzero(~alive[analysis.class_of(ids)]))
+                dead = torch.from_numpy(np.flatnonzero(~left.stays(ids)))
                 state[name].index_fill_(dim, dead, 0.0)
     module.train(graph.program.training)
     return Graph(module, graph.example_inputs, graph.name, graph.dynamic_batch)
 
 
 def _executed(graph: Graph, plan: Plan) -> tuple[_Execution, dict[fx.Node, Any]]:
-    execution = _Execution(graph.program, Remaining(analyse(graph), _alive(graph, plan)))
+    execution = _Execution(graph.program, _remaining(graph, plan))
     with torch.no_grad():
         held = run(execution, graph.program, execution.call, execution.constant)
     return execution, held
 
 
-def _alive(graph: Graph, plan: Plan) -> NDArray[np.bool_]:
+def _remaining(graph: Graph, plan: Plan) -> Remaining:
     found = partition(graph)
     check_plan(plan, found.groups)
-    alive = np.ones(int(analyse(graph).classes.max()) + 1, dtype=bool)
+    analysis = analyse(graph)
+    alive = np.ones(int(analysis.classes.max()) + 1, dtype=bool)
     for name, kept in plan.kept.items():
         classes = found.classes[name]
         alive[classes] = False
         alive[classes[list(kept)]] = True
-    return alive
+    return Remaining(analysis, alive)
 
 
 @dataclass
@@ -109,10 +111,19 @@ class _Execution(Flow):
     rewritten: dict[fx.Node, Call] = field(default_factory=dict)
     positions: dict[tuple[str, int], Ids] = field(default_factory=dict)
     reordered: set[tuple[str, int]] = field(default_factory=set)
+    times: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     @property
     def analysis(self) -> Analysis:
         return self.left.analysis
+
+    @cached_property
+    def _is_owner(self) -> Tensor:
+        """Whether a class is one of owners: where parts are one channel wide, owners and channels
+        look the same, and say nothing about each other."""
+        found = torch.zeros(len(self.left.alive), dtype=torch.bool)
+        found[torch.from_numpy(self.analysis.owners)] = True
+        return found
 
     def call(self, node: fx.Node) -> Call:
         self.rewritten[node] = resized(self.left, node)
@@ -126,7 +137,7 @@ class _Execution(Flow):
             if ids is None:
                 continue
             classes = self.analysis.class_of(ids)
-            stays = np.flatnonzero(self.left.alive[classes])
+            stays = np.flatnonzero(self.left.stays(ids))
             self.positions.setdefault((name, dim), stays)
             shape[dim] = len(stays)
             vectors.append((dim, torch.from_numpy(classes[stays])))
@@ -134,17 +145,31 @@ class _Execution(Flow):
         return replace(labelled(tuple(shape), labels), parameter=name)
 
     def fresh(self, count: int, key: str) -> Tensor:
-        classes = self.analysis.class_of(self.analysis.made[self.node.name, key])
-        return torch.from_numpy(classes[self.left.alive[classes]])
+        self.times[self.node.name, key] += 1
+        ids = self.analysis.made[self.node.name, f"{key} {self.times[self.node.name, key]}"]
+        return torch.from_numpy(self.analysis.class_of(ids)[self.left.stays(ids)])
 
-    def unite(self, a: Tensor, b: Tensor) -> None:
+    def unite(self, a: Tensor, b: Tensor, *, shared: bool = False) -> None:
         a, b = torch.broadcast_tensors(a, b)
         index = tuple(
             0 if a.stride(d) == 0 and b.stride(d) == 0 else slice(None) for d in range(a.dim())
         )
         a, b = a[index], b[index]
-        if bool(((a != b) & (a != 0) & (b != 0)).any()):
+        if not a.numel() or not b.numel():
+            return
+        owners = self._is_owner
+        differ = (a != b) & (a != 0) & (b != 0) & (owners[a] == owners[b])
+        if bool(differ.any()):
             self._misaligned()
+
+    def own(self, ids: Tensor, owners: Tensor) -> None:
+        """Owners are known from the analysis."""
+
+    def crosses(self, ids: Tensor, *, within: bool = False) -> None:
+        """Statistics are noted by the analysis."""
+
+    def gives_up(self, error: Exception | None) -> bool:
+        return error is None and (self.node.name, "given up") in self.analysis.choices
 
     def consume(self, weight: Value, dim: int, ids: Tensor) -> None:
         own = next((label.along(dim) for label in weight.labels if dim in label.dims), None)
@@ -154,7 +179,7 @@ class _Execution(Flow):
             self._misaligned()
         key = (str(weight.parameter), dim)
         order = _matching(own.numpy(), ids.numpy())
-        stays = np.flatnonzero(self.left.alive[self.analysis.class_of(self._ids(*key))])[order]
+        stays = np.flatnonzero(self.left.stays(self._ids(*key)))[order]
         if key in self.reordered and not np.array_equal(self.positions[key], stays):
             self._misaligned()
         self.positions[key] = stays
@@ -165,11 +190,11 @@ class _Execution(Flow):
         assert ids is not None
         return ids
 
-    def pin(self, ids: Tensor, reason: str) -> None:
+    def pin(self, ids: Tensor, reason: str, *, within: bool = False) -> None:
         """Pinned channels are all there; nothing to do."""
 
-    def choose(self, choice: bool) -> bool:
-        return self.analysis.choices[self.node.name]
+    def choose(self, choice: bool, key: str = "") -> bool:
+        return self.analysis.choices.get((self.node.name, key), False)
 
     def role(self, weight: Value, dim: int, role: str) -> None:
         """Roles are noted by the analysis."""

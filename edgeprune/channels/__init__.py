@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from edgeprune.channels import contraction as contraction
+from edgeprune.channels import cutting as cutting
 from edgeprune.channels import elementwise as elementwise
 from edgeprune.channels import movement as movement
+from edgeprune.channels import products as products
 from edgeprune.channels import reduction as reduction
 from edgeprune.channels.grouping import channel_groups
 

@@ -1,4 +1,4 @@
-"""Ops that contract a dimension: convolution, linear, matrix products, attention, embedding."""
+"""Ops that contract a dimension with a weight: convolution, linear, embedding."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any
 import torch
 
 from edgeprune.channels.core import Flow, Label, Shape, Value, aten, labelled, rule, spread
-from edgeprune.channels.elementwise import join
-from edgeprune.channels.layout import Plain, Split
+from edgeprune.channels.layout import Split
 
 CROSSES = "several kinds of channels meet in one contraction"
 
@@ -54,11 +53,22 @@ def _rest(flow: Flow, others: list[Label], shape: Shape, dim: int, fixed: set[in
         if label.dims & fixed:
             flow.pin(label.ids, "varies over positions that the op slides over")
             continue
-        ids = label.ids
-        for d in {dim, *fixed}:
-            ids = ids.narrow(d, 0, 1)
-        passed.append(replace(label, ids=ids.expand(shape)))
+        passed.append(resized(label, shape, {dim, *fixed}))
     return passed
+
+
+def resized(label: Label, shape: Shape, dims: set[int]) -> Label:
+    """A label that does not vary along `dims`, over a value of `shape` that differs there."""
+
+    def fit(ids: torch.Tensor) -> torch.Tensor:
+        for d in dims:
+            ids = ids.narrow(d, 0, 1)
+        return ids.expand(shape)
+
+    layout = label.layout
+    if isinstance(layout, Split):
+        layout = replace(layout, which=fit(layout.which))
+    return Label(fit(label.ids), layout)
 
 
 @rule(aten.linear.default)
@@ -113,12 +123,18 @@ def _depthwise(
 ) -> tuple[Label | None, list[Label]]:
     """One output for each input: the channels pass, in the order in which they come."""
     carried = next(iter(x.varying(1)), None)
-    layout = carried.layout if carried is not None and carried.dims == {1} else None
     ids, others = flow.contract(x, 1, CROSSES)
     flow.role(weight, 0, "own")
     _own(flow, weight_side(weight, 0), ids)
     _own(flow, bias, ids)
-    return (None if ids is None else Label(spread(ids, 1, shape), layout)), others
+    if carried is None or ids is None:
+        return None, others
+    split = carried.split
+    if split is not None and split.axis == 1:
+        passed = resized(carried, shape, set(range(2, len(shape))))
+        return passed, [label for label in others if not label.dims & set(split.axes)]
+    layout = carried.layout if carried.dims == {1} else None
+    return Label(spread(ids, 1, shape), layout), others
 
 
 def weight_side(weight: Value, dim: int) -> Value:
@@ -202,94 +218,3 @@ def embedding(flow: Flow, weight: Value, indices: Value, *args: Any, **kwargs: A
     return labelled(
         shape, [] if columns is None else [Label(spread(columns, len(shape) - 1, shape))]
     )
-
-
-@rule(aten.matmul.default, aten.bmm.default, aten.mm.default)
-def matmul(flow: Flow, a: Value, b: Value) -> Value:
-    """Ids (..., M, K) x (..., K, N) → (..., M, N): K is contracted, the rest passes."""
-    if len(a.shape) < 2 or len(b.shape) < 2:
-        flow.pin_all(a, "product with a vector")
-        flow.pin_all(b, "product with a vector")
-        return Value(flow.node.meta["shape"])
-    batch = tuple(torch.broadcast_shapes(a.shape[:-2], b.shape[:-2]))
-    shape: Shape = (*batch, a.shape[-2], b.shape[-1])
-    rank = len(shape)
-    passed: list[Label] = []
-    contracted: list[Label] = []
-    for value, inner, outer in ((a, rank - 1, rank - 2), (b, rank - 2, rank - 1)):
-        offset = rank - len(value.shape)
-        wide = (*batch, *value.shape[-2:])
-        for label in value.labels:
-            moved = flow.settle(label) if offset or not label.dims else label
-            moved = replace(moved, ids=moved.ids.expand(wide))
-            if inner in moved.dims:
-                contracted.append(replace(moved, ids=moved.ids.movedim(inner, -1).narrow(-2, 0, 1)))
-                if outer in moved.dims:
-                    flow.pin(moved.ids, CROSSES)
-            else:
-                ids = moved.ids.narrow(inner, 0, 1).expand(shape)
-                passed.append(replace(moved, ids=ids))
-    if contracted:
-        first = contracted[0]
-        for other in contracted[1:]:
-            if {type(first.layout), type(other.layout)} - {type(None)}:
-                _same_order(flow, first, other)
-            flow.unite(other.ids, first.ids)
-        if len(contracted) == 1:
-            flow.pin(first.ids, "contracted with a tensor whose elements cannot be removed")
-    return labelled(shape, _without_overlap(flow, passed))
-
-
-def _same_order(flow: Flow, first: Label, other: Label) -> None:
-    """Both sides of a product must hold their channels in the same physical order."""
-    plain = all(label.layout is None or _is_plain_split(label) for label in (first, other))
-    if not plain:
-        flow.settle(first)
-        flow.settle(other)
-
-
-def _is_plain_split(label: Label) -> bool:
-    return isinstance(label.layout, Split) and all(
-        isinstance(part, Plain) for part in label.layout.parts
-    )
-
-
-def _without_overlap(flow: Flow, labels: list[Label]) -> list[Label]:
-    """Labels of both operands over the same (batch) dimensions are united."""
-    kept: list[Label] = []
-    for label in labels:
-        for i, other in enumerate(kept):
-            if other.dims & label.dims:
-                a, b = flow.settle(other), flow.settle(label)
-                flow.unite(a.ids, b.ids)
-                kept[i] = min(a, b, key=lambda entry: len(entry.dims))
-                break
-        else:
-            kept.append(label)
-    return kept
-
-
-@rule(aten.scaled_dot_product_attention.default)
-def attention(
-    flow: Flow, q: Value, k: Value, v: Value, mask: Value | None = None, *args: Any, **kwargs: Any
-) -> Value:
-    """softmax(q kᵀ) v over (..., T, D): q and k meet along D, v's D passes."""
-    rank = len(k.shape)
-    swapped = tuple(
-        replace(label, ids=label.ids.transpose(-1, -2), layout=_swap(label, rank))
-        for label in k.labels
-    )
-    turned = Value((*k.shape[:-2], k.shape[-1], k.shape[-2]), swapped)
-    scores = matmul(flow, q, turned)
-    for label in scores.varying(len(scores.shape) - 1):
-        flow.pin(label.ids, "softmax over channels")
-    if mask is not None:
-        scores = join(flow, [scores, mask], scores.shape)
-    return matmul(flow, scores, v)
-
-
-def _swap(label: Label, rank: int) -> Any:
-    if not isinstance(label.layout, Split):
-        return label.layout
-    ends = {rank - 1: rank - 2, rank - 2: rank - 1}
-    return label.layout.moved(lambda d: ends.get(d, d))

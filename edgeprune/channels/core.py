@@ -9,6 +9,12 @@ A value may carry several labels, each varying along dimensions of its own: an e
 while all its labels are. Labels are broadcast views (stride 0 where they do not vary), so they
 cost what the channels cost and not what the tensors would.
 
+Where a dimension of channels is viewed as parts (attention heads), each part gets an id of its own
+too, its *owner*: a channel is there while its id and its owner are. So heads can go whole, and
+inside the heads that stay, channels can go one by one. Ids are tied in two ways: as the same
+element (`unite`), which ties owners as well, or as the same channel of several parts
+(`unite(..., shared=True)`), where one part may still go without the others.
+
 The same rules run twice. `Analysis` (analysis.py) unites ids and finds the groups; `Execution`
 (surgery.py) runs on the ids that a plan kept, in the order in which the smaller tensors really hold
 them, and checks that what was united is still aligned.
@@ -20,12 +26,13 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, fx
 
-from edgeprune.channels.layout import Layout, Split
+from edgeprune.channels.layout import Layout, Split, varying
 from edgeprune.graph import attribute, source_of
 
 aten = torch.ops.aten
@@ -43,12 +50,16 @@ class Label:
     ids: Tensor
     layout: Layout | Split | None = None
 
-    @property
+    @cached_property
     def dims(self) -> frozenset[int]:
-        """The dimensions along which the label varies."""
-        return frozenset(
-            d for d in range(self.ids.dim()) if self.ids.size(d) > 1 and self.ids.stride(d) != 0
-        )
+        """The dimensions along which the label varies (the inside of parts counts as one)."""
+        own = varying(self.ids)
+        return frozenset(own if self.split is None else [*own, self.split.axis])
+
+    @property
+    def split(self) -> Split | None:
+        """The parts, where a dimension was split into parts."""
+        return self.layout if isinstance(self.layout, Split) else None
 
     def along(self, dim: int) -> Tensor:
         """The ids along `dim`, a vector, read at index 0 of every other dimension."""
@@ -79,12 +90,22 @@ class Flow(ABC):
     """Whether orders are tracked (analysis) or simply there (execution)."""
 
     @abstractmethod
-    def unite(self, a: Tensor, b: Tensor) -> None:
-        """Elements of `a` and `b` (broadcast against each other) live or die together."""
+    def unite(self, a: Tensor, b: Tensor, *, shared: bool = False) -> None:
+        """Elements of `a` and `b` (broadcast against each other) live or die together; where
+        `shared`, as the same channel of several parts, each of which may go whole."""
 
     @abstractmethod
-    def pin(self, ids: Tensor, reason: str) -> None:
-        """These ids are never removed."""
+    def pin(self, ids: Tensor, reason: str, *, within: bool = False) -> None:
+        """These ids are never removed; `within`: unless the part that holds them goes whole."""
+
+    @abstractmethod
+    def own(self, ids: Tensor, owners: Tensor) -> None:
+        """Ids (parts, k) are there only while their part's owner (parts) is."""
+
+    @abstractmethod
+    def crosses(self, ids: Tensor, *, within: bool = False) -> None:
+        """The node computes a statistic over these ids: removing them is not zeroing them;
+        `within`: over those inside of each part."""
 
     @abstractmethod
     def equal_counts(self, parts: Sequence[Tensor]) -> None:
@@ -100,12 +121,17 @@ class Flow(ABC):
         apart."""
 
     @abstractmethod
-    def choose(self, choice: bool) -> bool:
+    def choose(self, choice: bool, key: str = "") -> bool:
         """The analysis's choice between two ways to run this node; execution repeats it."""
 
     @abstractmethod
     def role(self, weight: Value, dim: int, role: str) -> None:
         """Note that `weight` produces ("out") or consumes ("in") channels along `dim`."""
+
+    @abstractmethod
+    def gives_up(self, error: Exception | None) -> bool:
+        """Whether the node is left alone, with everything it touches pinned: analysis does so when
+        a rule meets a form it does not know (`error`), execution where analysis did."""
 
     # --- what rules are made of -----------------------------------------------------------
 
@@ -121,9 +147,10 @@ class Flow(ABC):
         return replace(label, layout=None)
 
     def contract(self, value: Value, dim: int, reason: str) -> tuple[Tensor | None, list[Label]]:
-        """Split a value's labels into the ids along a contracted dimension, and the others.
+        """Split a value's labels into the ids along a contracted dimension, and what is left.
 
-        A label that varies along other dimensions too is united over them.
+        Of a label with parts the owners are left, and its parts share the ids; any other label
+        that varies along more dimensions is united over them.
         """
         dim %= len(value.shape)
         found: Tensor | None = None
@@ -131,15 +158,38 @@ class Flow(ABC):
         for label in value.labels:
             if dim not in label.dims:
                 others.append(label)
-            elif found is None:
-                vector = label.along(dim)
-                if label.dims != {dim}:
-                    label = self.settle(label)
-                    self.unite(label.ids, spread(vector, dim, value.shape))
-                found = vector
-            else:
+                continue
+            if found is not None:
                 self.pin(label.ids, reason)
+                continue
+            split = label.split
+            if split is not None and split.axis == dim:
+                found = self.shared(label, dim)
+                others += owners_of(label)
+                continue
+            found = label.along(dim)
+            if label.dims != {dim}:
+                label = self.settle(label)
+                self.unite(label.ids, spread(found, dim, value.shape))
         return found, others
+
+    def shared(self, label: Label, dim: int) -> Tensor:
+        """One vector of ids for the same dimension of every part of a label."""
+        assert label.split is not None
+        for part in label.split.parts:
+            if self.tracks_layouts:
+                part.settle(self.unite)
+        vector = self.fresh(label.ids.size(dim), f"shared {dim}")
+        self.unite(label.ids, spread(vector, dim, tuple(label.ids.shape)), shared=True)
+        return vector
+
+
+def owners_of(label: Label) -> list[Label]:
+    """The owners of a label's parts as a label over the dimensions that tell the parts apart."""
+    split = label.split
+    if split is None or not varying(split.which) or not bool(split.owners.any()):
+        return []
+    return [Label(split.owner_ids())]
 
 
 Rule = Callable[..., Any]
@@ -177,16 +227,6 @@ def spread(ids: Tensor, dim: int, shape: Shape) -> Tensor:
     view = [1] * len(shape)
     view[dim] = -1
     return ids.view(view).expand(shape)
-
-
-def tidy(ids: Tensor) -> Tensor:
-    """The same ids, with stride 0 along every dimension where they do not vary."""
-    for dim in range(ids.dim()):
-        if ids.size(dim) > 1 and ids.stride(dim) != 0:
-            first = ids.narrow(dim, 0, 1)
-            if bool((ids == first).all()):
-                ids = first.expand(ids.shape)
-    return ids
 
 
 def labelled(shape: Shape, labels: Sequence[Label]) -> Value:
@@ -246,11 +286,25 @@ def _apply(flow: Flow, target: Any, args: Any, kwargs: Any) -> Any:
     if not inputs and shape is None:
         return target(*args, **kwargs)
     function = rule_for(target)
-    if function is None:
-        for value in inputs:
-            flow.pin_all(value, f"{name_of(flow.node)} has no rule")
-        return unlabelled(shape)
-    return function(flow, *args, **kwargs)
+    if function is None or flow.gives_up(None):
+        return _left_alone(flow, inputs, f"{name_of(flow.node)} has no rule")
+    try:
+        return function(flow, *args, **kwargs)
+    except _UNKNOWN_FORM as error:
+        if not flow.gives_up(error):
+            raise
+        text = f"{name_of(flow.node)} in a form that its rule does not know ({error})"
+        return _left_alone(flow, inputs, text)
+
+
+_UNKNOWN_FORM = (TypeError, ValueError, IndexError, KeyError, RuntimeError, AssertionError)
+
+
+def _left_alone(flow: Flow, inputs: Sequence[Value], reason: str) -> Any:
+    """Nothing is known of what the node does: all it touches stays."""
+    for value in inputs:
+        flow.pin_all(value, reason)
+    return unlabelled(flow.node.meta["shape"])
 
 
 def unlabelled(shape: Any) -> Any:

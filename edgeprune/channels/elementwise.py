@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from edgeprune.channels.core import Flow, Label, Shape, Value, aten, labelled, rule, values_in
-from edgeprune.channels.layout import Split
+from edgeprune.channels.layout import Plain, Split, compressed
 
 
 @rule("pointwise")
@@ -79,7 +80,7 @@ def join(flow: Flow, inputs: Sequence[Value], shape: Shape) -> Value:
 def _broadcast(label: Label, shape: Shape, offset: int) -> Label:
     layout = label.layout
     if isinstance(layout, Split):
-        layout = layout.moved(lambda d: d + offset)
+        layout = layout.moved(lambda t: t.expand(shape), layout.axis + offset)
     return Label(label.ids.expand(shape), layout)
 
 
@@ -95,17 +96,81 @@ def _merge(flow: Flow, merged: list[Label], label: Label, value: Value, offset: 
         if value.parameter is not None and label.dims == other.dims and len(label.dims) == 1:
             (dim,) = label.dims
             flow.consume(value, dim - offset, other.along(dim))
-            continue
-        if other.layout is not label.layout:
-            other, label = flow.settle(other), flow.settle(label)
-        flow.unite(label.ids, other.ids)
-        merged[i] = min(other, label, key=lambda entry: len(entry.dims))
+        elif other.split is not None and label.split is not None:
+            merged[i] = label = _same_parts(flow, other, label)
+        elif other.split is not None:
+            merged[i] = label = _with_parts(flow, other, label)
+        elif label.split is not None:
+            merged[i] = label = _with_parts(flow, label, other)
+        else:
+            if other.layout is not label.layout:
+                other, label = flow.settle(other), flow.settle(label)
+            flow.unite(label.ids, other.ids)
+            merged[i] = min(other, label, key=lambda entry: len(entry.dims))
+
+
+def _same_parts(flow: Flow, a: Label, b: Label) -> Label:
+    """Two labels that both have parts: the same ones, or they are tied to be."""
+    assert a.split is not None
+    assert b.split is not None
+    if a.split.axis != b.split.axis or not alike(a.split.which, b.split.which):
+        return _settled(flow, a, b)
+    if a.layout is not b.layout and not (a.split.is_plain and b.split.is_plain):
+        for part in (*a.split.parts, *b.split.parts):
+            if flow.tracks_layouts:
+                part.settle(flow.unite)
+    flow.unite(a.ids, b.ids)
+    flow.unite(a.split.owners, b.split.owners)
+    return a
+
+
+def alike(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two broadcast tensors hold the same."""
+    a, b = compressed(a), compressed(b)
+    return a.shape == b.shape and bool((a == b).all())
+
+
+def _with_parts(flow: Flow, parts: Label, label: Label) -> Label:
+    """A label with parts and one without: over the parts themselves, or inside all of them."""
+    split = parts.split
+    assert split is not None
+    if label.dims <= set(split.axes):
+        if bool(split.owners.any()):
+            flow.unite(split.owner_ids(), label.ids)
+        else:
+            flow.pin(label.ids, "tells parts apart that cannot be removed")
+        return parts
+    if label.dims == {split.axis}:
+        settled = flow.settle(label)
+        if flow.tracks_layouts:
+            for part in split.parts:
+                part.settle(flow.unite)
+        flow.unite(parts.ids, settled.ids, shared=True)
+        plain = tuple(Plain(part.ids()) for part in split.parts)
+        return replace(parts, layout=replace(split, parts=plain))
+    return _settled(flow, parts, label)
+
+
+def _settled(flow: Flow, a: Label, b: Label) -> Label:
+    a, b = flow.settle(a), flow.settle(b)
+    flow.unite(a.ids, b.ids)
+    return min(a, b, key=lambda entry: len(entry.dims))
 
 
 def _pin_where_unlabelled(flow: Flow, merged: list[Label], value: Value, offset: int) -> None:
     """An operand with an extent of its own and no label is always there in full."""
     own = {d + offset for d, size in enumerate(value.shape) if size > 1}
-    labels = [{d + offset for d in label.dims} for label in value.labels]
+    labelled_dims = [{d + offset for d in label.dims} for label in value.labels]
+    reason = "combined with a tensor whose elements cannot be removed"
     for entry in merged:
-        if entry.dims & own and not any(entry.dims & dims for dims in labels):
-            flow.pin(entry.ids, "combined with a tensor whose elements cannot be removed")
+        here = own & entry.dims
+        covered = {d for dims in labelled_dims if dims & entry.dims for d in dims}
+        split = entry.split
+        if split is None:
+            if here and not covered:
+                flow.pin(entry.ids, reason)
+            continue
+        if split.axis in here and split.axis not in covered:
+            flow.pin(entry.ids, reason, within=True)
+        if here & set(split.axes) and not covered & set(split.axes):
+            flow.pin(split.owners, reason)

@@ -12,13 +12,38 @@ position by position, so that rank and original position agree again.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 Unite = Callable[[Tensor, Tensor], None]
 EqualCounts = Callable[[Sequence[Tensor]], None]
+
+
+def varying(ids: Tensor) -> list[int]:
+    """The dimensions along which a broadcast tensor is not the same everywhere."""
+    strides = ids.stride()
+    return [d for d, size in enumerate(ids.shape) if size > 1 and strides[d] != 0]
+
+
+def compressed(ids: Tensor) -> Tensor:
+    """The same tensor with size 1 along every dimension where it does not vary."""
+    for d, stride in enumerate(ids.stride()):
+        if stride == 0 and ids.size(d) > 1:
+            ids = ids.narrow(d, 0, 1)
+    return ids
+
+
+def tidy(ids: Tensor) -> Tensor:
+    """The same ids, with stride 0 along every dimension where they do not vary."""
+    shape, ids = ids.shape, compressed(ids)
+    for d in range(ids.dim()):
+        if ids.size(d) > 1:
+            first = ids.narrow(d, 0, 1)
+            if bool((ids == first).all()):
+                ids = first
+    return ids.expand(shape)
 
 
 class Layout:
@@ -104,21 +129,43 @@ class Interleaved(Layout):
 
 @dataclass(frozen=True)
 class Split:
-    """One dimension viewed as several: `axes` hold the parts (row-major), `axis` what is in one.
+    """A dimension of channels viewed as parts: `axis` runs inside a part.
 
-    Every part keeps the same number of ids, in its own layout.
+    `which` numbers the parts: broadcast to the value's shape, it varies along the dimensions that
+    tell parts apart, and never along `axis`. Every part keeps equally many ids, in its own layout
+    `parts[i]`, as long as its owner `owners[i]` is there (owner 0: always).
     """
 
-    axes: tuple[int, ...]
     axis: int
     parts: tuple[Layout, ...]
+    which: Tensor
+    owners: Tensor
+
+    @property
+    def axes(self) -> list[int]:
+        """The dimensions that tell parts apart."""
+        return varying(self.which)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether every part is in its original order."""
+        return all(isinstance(part, Plain) for part in self.parts)
+
+    def owner_ids(self) -> Tensor:
+        """The owner of the part at every index, broadcast to the value's shape."""
+        return self.owners[compressed(self.which)].expand(self.which.shape)
 
     def settle(self, unite: Unite) -> None:
-        Interleaved(self.parts).settle(unite)
+        """Tie all parts position by position; owners of tied channels are then tied as well."""
+        first = self.parts[0].ids()
+        for part in self.parts:
+            part.settle(unite)
+            unite(part.ids(), first)
 
-    def moved(self, to: Callable[[int], int]) -> Split:
-        """The same split with its dimensions renamed."""
-        return Split(tuple(to(a) for a in self.axes), to(self.axis), self.parts)
+    def moved(self, op: Callable[[Tensor], Tensor], axis: int) -> Split:
+        """The split after an op that moves elements, `axis` to where it is told, and leaves the
+        order within the parts alone."""
+        return replace(self, axis=axis, which=tidy(op(self.which)))
 
 
 def chain(links: Sequence[Layout]) -> Layout:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edgeprune.channels.core import Flow, Label, Shape, Value, aten, labelled, rule, spread, tidy
+from edgeprune.channels.core import Flow, Label, Shape, Value, aten, labelled, rule
 from edgeprune.channels.elementwise import join
-from edgeprune.channels.layout import Layout, Plain, Split, chain
+from edgeprune.channels.layout import Split, tidy
 from edgeprune.channels.reshape import reshaped
 
 
@@ -26,7 +27,7 @@ def flatten(flow: Flow, x: Value, start: int = 0, end: int = -1) -> Value:
     rank = len(x.shape)
     start, end = start % rank, end % rank
     return reshaped(
-        flow, x, (*x.shape[:start], _prod(x.shape[start : end + 1]), *x.shape[end + 1 :])
+        flow, x, (*x.shape[:start], math.prod(x.shape[start : end + 1]), *x.shape[end + 1 :])
     )
 
 
@@ -45,7 +46,17 @@ def unsqueeze(flow: Flow, x: Value, dim: int) -> Value:
 
 @rule(aten.squeeze.default)
 def squeeze_all(flow: Flow, x: Value) -> Value:
-    return reshaped(flow, x, tuple(s for s in x.shape if s != 1))
+    """The batch, one here, stays where it is open."""
+    rest = tuple(s for s in x.shape if s != 1)
+    open_batch = len(flow.node.meta["shape"]) > len(rest) and x.shape[:1] == (1,)
+    return reshaped(flow, x, (1, *rest) if open_batch else rest)
+
+
+@rule(aten.view_as.default, aten.reshape_as.default)
+def view_as(flow: Flow, x: Value, other: Value) -> Value:
+    """The other tensor's channels must be as many, so they are the same ones."""
+    made = reshaped(flow, x, other.shape)
+    return join(flow, [made, replace(other, parameter=None)], made.shape)
 
 
 @rule(aten.squeeze.dim, aten.squeeze.dims)
@@ -56,12 +67,18 @@ def squeeze(flow: Flow, x: Value, dims: int | Sequence[int]) -> Value:
     )
 
 
+def carried(label: Label, op: Callable[[Tensor], Tensor], axis: Callable[[int], int]) -> Label:
+    """A label after an op that moves its elements, but leaves the order within parts alone."""
+    split = label.split
+    if split is None:
+        return Label(op(label.ids), label.layout)
+    return Label(op(label.ids), split.moved(op, axis(split.axis)))
+
+
 @rule(aten.permute.default)
 def permute(flow: Flow, x: Value, dims: Sequence[int]) -> Value:
     order = [d % len(x.shape) for d in dims]
-    labels = [
-        Label(label.ids.permute(order), _renamed(label.layout, order.index)) for label in x.labels
-    ]
+    labels = [carried(label, lambda t: t.permute(order), order.index) for label in x.labels]
     return labelled(tuple(x.shape[d] for d in order), labels)
 
 
@@ -77,6 +94,11 @@ def turn(flow: Flow, x: Value) -> Value:
     return permute(flow, x, list(reversed(range(len(x.shape)))))
 
 
+@rule(aten.mT.default, aten.adjoint.default)
+def turn_matrix(flow: Flow, x: Value) -> Value:
+    return transpose(flow, x, -2, -1)
+
+
 @rule(aten.swapaxes.default, aten.swapdims.default)
 def swap(flow: Flow, x: Value, a: int, b: int) -> Value:
     return transpose(flow, x, a, b)
@@ -84,33 +106,41 @@ def swap(flow: Flow, x: Value, a: int, b: int) -> Value:
 
 @rule(aten.movedim.int, aten.movedim.intlist)
 def movedim(flow: Flow, x: Value, source: Any, destination: Any) -> Value:
-    probe = torch.arange(len(x.shape))
+    # sizes that tell the dimensions apart show where each of them goes
     names = torch.empty(tuple(range(2, len(x.shape) + 2)), device="meta")
-    moved = torch.movedim(names, source, destination)
-    return permute(flow, x, [int(probe[s - 2]) for s in moved.shape])
+    return permute(flow, x, [s - 2 for s in torch.movedim(names, source, destination).shape])
 
 
 @rule(aten.expand.default)
 def expand(flow: Flow, x: Value, size: Sequence[int], **kwargs: Any) -> Value:
     offset = len(size) - len(x.shape)
     shape = tuple(x.shape[d - offset] if s == -1 else int(s) for d, s in enumerate(size))
-    labels = [
-        Label(label.ids.expand(shape), _renamed(label.layout, lambda d: d + offset))
-        for label in x.labels
-    ]
+    labels = [carried(label, lambda t: t.expand(shape), lambda d: d + offset) for label in x.labels]
     return labelled(shape, labels)
 
 
 @rule(aten.expand_as.default)
 def expand_as(flow: Flow, x: Value, other: Value) -> Value:
-    return expand(flow, x, other.shape)
+    """The other tensor's channels, where it has any there, are the same ones."""
+    made = expand(flow, x, other.shape)
+    return join(flow, [made, replace(other, parameter=None)], made.shape)
 
 
 @rule(aten.repeat.default)
 def repeat(flow: Flow, x: Value, repeats: Sequence[int]) -> Value:
+    """Positions and parts may be repeated; channels inside of parts, or in an order of their own,
+    are tied to their original order first."""
     offset = len(repeats) - len(x.shape)
     shape = tuple((1 if d < offset else x.shape[d - offset]) * r for d, r in enumerate(repeats))
-    labels = [Label(tidy(flow.settle(label).ids.repeat(*repeats))) for label in x.labels]
+    repeated = {d - offset for d, r in enumerate(repeats) if r != 1}
+    labels = [
+        carried(
+            _unordered(flow, label, repeated),
+            lambda t: tidy(t.repeat(*repeats)),
+            lambda d: d + offset,
+        )
+        for label in x.labels
+    ]
     return labelled(shape, labels)
 
 
@@ -118,15 +148,35 @@ def repeat(flow: Flow, x: Value, repeats: Sequence[int]) -> Value:
 def repeat_interleave(
     flow: Flow, x: Value, repeats: int, dim: int | None = None, **kwargs: Any
 ) -> Value:
+    if dim is None:
+        x, dim = reshaped(flow, x, (math.prod(x.shape),)), 0
+    at = dim % len(x.shape)
     labels = [
-        Label(tidy(flow.settle(label).ids.repeat_interleave(repeats, dim))) for label in x.labels
+        carried(
+            _unordered(flow, label, {at}),
+            lambda t: tidy(t.repeat_interleave(repeats, at)),
+            lambda d: d,
+        )
+        for label in x.labels
     ]
-    return labelled(flow.node.meta["shape"] if dim is None else _scaled(x, dim, repeats), labels)
+    return labelled((*x.shape[:at], x.shape[at] * repeats, *x.shape[at + 1 :]), labels)
+
+
+def _unordered(flow: Flow, label: Label, touched: set[int]) -> Label:
+    """The label, settled if the op touches dimensions in which it has an order of its own."""
+    split = label.split
+    ordered = label.dims if split is None else {split.axis}
+    return flow.settle(label) if label.layout is not None and ordered & touched else label
 
 
 @rule(aten.flip.default)
 def flip(flow: Flow, x: Value, dims: Sequence[int]) -> Value:
-    return labelled(x.shape, [Label(tidy(flow.settle(e).ids.flip(list(dims)))) for e in x.labels])
+    touched = {d % len(x.shape) for d in dims}
+    labels = [
+        carried(_unordered(flow, label, touched), lambda t: tidy(t.flip(list(dims))), lambda d: d)
+        for label in x.labels
+    ]
+    return labelled(x.shape, labels)
 
 
 @rule(aten.roll.default)
@@ -136,192 +186,56 @@ def roll(flow: Flow, x: Value, shifts: Sequence[int], dims: Sequence[int] = ()) 
     for label in x.labels:
         if label.dims & rolled:
             flow.pin(label.ids, "channels are rolled by a fixed distance")
-    return x if not x.parameter else replace(x, parameter=None)
+    return Value(x.shape, x.labels)
 
 
-@rule(aten.slice.Tensor)
-def slice_(
-    flow: Flow,
-    x: Value,
-    dim: int = 0,
-    start: int | None = None,
-    end: int | None = None,
-    step: int = 1,
-) -> Value:
-    """Positions start..end along `dim`; a step over channels pins them."""
-    dim %= len(x.shape)
-    positions = range(x.shape[dim])[start:end:step]
-    if step != 1:
-        for label in x.varying(dim):
-            flow.pin(label.ids, "channels are taken in steps")
-        shape = (*x.shape[:dim], len(positions), *x.shape[dim + 1 :])
-        labels = [
-            Label(tidy(e.ids[_index(dim, slice(start, end, step))]))
-            if dim in e.dims
-            else replace(e, ids=_resized(e.ids, dim, len(positions)))
-            for e in x.labels
-        ]
-        return labelled(shape, labels)
-    return cut(flow, x, dim, positions.start, positions.stop)
-
-
-@rule(aten.narrow.default)
-def narrow(flow: Flow, x: Value, dim: int, start: int, length: int) -> Value:
-    return slice_(flow, x, dim, start, start + length)
-
-
-@rule(aten.select.int)
-def select(flow: Flow, x: Value, dim: int, index: int) -> Value:
-    """One position along `dim`: a part of a split, or a channel (which is then pinned)."""
-    dim %= len(x.shape)
-    index %= max(x.shape[dim], 1)
+@rule(aten.unfold.default)
+def unfold(flow: Flow, x: Value, dim: int, size: int, step: int) -> Value:
+    """Sliding windows over positions: the window is a new last dimension."""
+    at = dim % len(x.shape)
     labels = []
     for label in x.labels:
-        ids = label.ids.select(dim, index)
-        layout = label.layout
-        if dim in label.dims:
-            if isinstance(layout, Split) and layout.axes[:1] == (dim,) and len(layout.axes) > 1:
-                share = len(layout.parts) // x.shape[dim]
-                layout = Split(
-                    layout.axes[1:], layout.axis, layout.parts[index * share : (index + 1) * share]
-                )
-            else:
-                label = flow.settle(label)
-                layout = None
-                if label.dims == {dim}:
-                    flow.pin(label.ids.select(dim, index), "a single channel is selected")
-        labels.append(Label(ids, _renamed(layout, lambda d: d - (d > dim))))
-    return labelled((*x.shape[:dim], *x.shape[dim + 1 :]), labels)
+        if at in label.dims:
+            flow.pin(label.ids, "channels are taken in sliding windows")
+            label = flow.settle(label)
+        labels.append(carried(label, lambda t: tidy(t.unfold(at, size, step)), lambda d: d))
+    count = (x.shape[at] - size) // step + 1
+    return labelled((*x.shape[:at], count, *x.shape[at + 1 :], size), labels)
 
 
-@rule(aten.unbind.int)
-def unbind(flow: Flow, x: Value, dim: int = 0) -> tuple[Value, ...]:
-    return tuple(select(flow, x, dim, i) for i in range(x.shape[dim]))
+@rule(aten.pixel_shuffle.default)
+def pixel_shuffle(flow: Flow, x: Value, factor: int) -> Value:
+    """(N, C r r, H, W) → (N, C, H r, W r): the r r channels of each new one go together."""
+    *batch, c, h, w = x.shape
+    rank, r = len(batch), factor
+    parts = reshaped(flow, x, (*batch, c // r**2, r, r, h, w))
+    order = [*range(rank), rank, rank + 3, rank + 1, rank + 4, rank + 2]
+    return reshaped(
+        flow, permute(flow, _blocks(flow, parts, rank), order), (*batch, c // r**2, h * r, w * r)
+    )
 
 
-@rule(aten.split.Tensor)
-def split(flow: Flow, x: Value, size: int, dim: int = 0) -> tuple[Value, ...]:
-    length = x.shape[dim]
-    return split_with_sizes(flow, x, [min(size, length - at) for at in range(0, length, size)], dim)
-
-
-@rule(aten.split_with_sizes.default, aten.split.sizes)
-def split_with_sizes(flow: Flow, x: Value, sizes: Sequence[int], dim: int = 0) -> tuple[Value, ...]:
-    dim %= len(x.shape)
-    pieces, at = [], 0
-    for size in sizes:
-        pieces.append(cut(flow, x, dim, at, at + size))
-        at += size
-    return tuple(pieces)
-
-
-@rule(aten.chunk.default)
-def chunk(flow: Flow, x: Value, chunks: int, dim: int = 0) -> tuple[Value, ...]:
-    return split(flow, x, -(-x.shape[dim] // chunks), dim)
-
-
-def cut(flow: Flow, x: Value, dim: int, start: int, end: int) -> Value:
-    """Positions start..end of a value along `dim`."""
-    shape = (*x.shape[:dim], end - start, *x.shape[dim + 1 :])
+def _blocks(flow: Flow, x: Value, dim: int) -> Value:
+    """A value whose labels along `dim` are tied over the two dimensions after it."""
     labels = []
     for label in x.labels:
-        if dim not in label.dims:
-            labels.append(replace(label, ids=_resized(label.ids, dim, end - start)))
-            continue
-        layout = label.layout
-        if isinstance(layout, Layout):
-            layout = layout.cut(start, end, flow.unite, flow.equal_counts)
-            layout = None if isinstance(layout, Plain) else layout
-        elif layout is not None:
-            label, layout = flow.settle(label), None
-        labels.append(Label(tidy(label.ids.narrow(dim, start, end - start)), layout))
-    return labelled(shape, labels)
+        if label.dims & {dim + 1, dim + 2}:
+            label = flow.settle(label)
+            first = label.ids.narrow(dim + 1, 0, 1).narrow(dim + 2, 0, 1).expand(x.shape)
+            flow.unite(label.ids, first)
+            label = Label(first)
+        labels.append(label)
+    return labelled(x.shape, labels)
 
 
-@rule(aten.cat.default, aten.concat.default)
-def cat(flow: Flow, tensors: Sequence[Value], dim: int = 0) -> Value:
-    """Along `dim` the ids follow each other; along other dimensions they are united."""
-    tensors = [t for t in tensors if t.shape != (0,)]
-    dim %= len(tensors[0].shape)
-    shape = list(tensors[0].shape)
-    shape[dim] = sum(t.shape[dim] for t in tensors)
-    out: Shape = tuple(shape)
-    thin = tuple(1 if d == dim else s for d, s in enumerate(out))
-    across = [
-        replace(
-            t,
-            shape=thin,
-            labels=tuple(
-                replace(e, ids=e.ids.narrow(dim, 0, 1)) for e in t.labels if dim not in e.dims
-            ),
-        )
-        for t in tensors
-    ]
-    labels = [replace(e, ids=e.ids.expand(out)) for e in join(flow, across, thin).labels]
-    vectors, layouts = [], []
-    for t in tensors:
-        varying = [e for e in t.varying(dim) if e.dims == {dim}]
-        layout = varying[0].layout if varying else None
-        vector, _ = flow.contract(t, dim, "several kinds of channels are concatenated")
-        vector = torch.zeros(t.shape[dim], dtype=torch.int64) if vector is None else vector
-        vectors.append(vector)
-        layouts.append(layout if isinstance(layout, Layout) else Plain(vector))
-    if any(bool(v.any()) for v in vectors):
-        order = chain(layouts)
-        labels.append(
-            Label(spread(torch.cat(vectors), dim, out), None if isinstance(order, Plain) else order)
-        )
-    return labelled(out, labels)
-
-
-@rule(aten.stack.default)
-def stack(flow: Flow, tensors: Sequence[Value], dim: int = 0) -> Value:
-    return cat(flow, [unsqueeze(flow, t, dim) for t in tensors], dim)
-
-
-@rule(aten.pad.default, aten.constant_pad_nd.default)
-def pad(
-    flow: Flow, x: Value, padding: Sequence[int], mode: Any = "constant", value: float | None = None
-) -> Value:
-    """Zero padding makes new channels; padding with anything else pins what is beside it."""
-    if not isinstance(mode, str):
-        mode, value = "constant", mode
-    rank = len(x.shape)
-    for i in range(len(padding) // 2):
-        x = _pad_one(
-            flow,
-            x,
-            rank - 1 - i,
-            (padding[2 * i], padding[2 * i + 1]),
-            mode == "constant" and not value,
-        )
-    return x
-
-
-def _pad_one(flow: Flow, x: Value, dim: int, amount: tuple[int, int], zeros: bool) -> Value:
-    before, after = amount
-    if not before and not after:
-        return x
-    size = x.shape[dim] + before + after
-    shape = (*x.shape[:dim], size, *x.shape[dim + 1 :])
-    labels = []
-    for label in x.labels:
-        if dim not in label.dims:
-            labels.append(replace(label, ids=_resized(label.ids, dim, size)))
-            continue
-        label = flow.settle(label)
-        vector = label.along(dim)
-        if label.dims != {dim}:
-            flow.unite(label.ids, spread(vector, dim, x.shape))
-        if not zeros or before < 0 or after < 0:
-            flow.pin(vector, "channels are padded with something other than zeros")
-            ids = torch.zeros(size, dtype=torch.int64)
-        else:
-            ids = torch.cat(
-                [flow.fresh(before, f"{dim} before"), vector, flow.fresh(after, f"{dim} after")]
-            )
-        labels.append(Label(spread(ids, dim, shape)))
-    return labelled(shape, labels)
+@rule(aten.pixel_unshuffle.default)
+def pixel_unshuffle(flow: Flow, x: Value, factor: int) -> Value:
+    """(N, C, H r, W r) → (N, C r r, H, W)."""
+    *batch, c, h, w = x.shape
+    rank, r = len(batch), factor
+    parts = reshaped(flow, x, (*batch, c, h // r, r, w // r, r))
+    order = [*range(rank), rank, rank + 2, rank + 4, rank + 1, rank + 3]
+    return reshaped(flow, permute(flow, parts, order), (*batch, c * r**2, h // r, w // r))
 
 
 @rule(aten.index_select.default)
@@ -337,13 +251,20 @@ def indexed(flow: Flow, x: Value, indices: Sequence[Value | None]) -> Value:
         if index is not None:
             flow.pin_all(index, "used as an index")
     tables = [None if i is None else torch.zeros(i.shape, dtype=torch.int64) for i in indices]
+    index_rank = len(torch.broadcast_shapes(*(t.shape for t in tables if t is not None)))
+    adjacent = max(touched) - min(touched) + 1 == len(touched)
     labels = []
     for label in x.labels:
         if label.dims & touched:
             flow.pin(label.ids, "positions are looked up by number")
         else:
-            picked = aten.index.Tensor(flow.settle(label).ids, tables)
-            labels.append(Label(tidy(picked)))
+            labels.append(
+                carried(
+                    label,
+                    lambda t: tidy(aten.index.Tensor(t, tables)),
+                    lambda d: _place(d, sorted(touched), index_rank, adjacent),
+                )
+            )
     shape = tuple(
         aten.index.Tensor(
             torch.empty(x.shape, device="meta"),
@@ -353,33 +274,13 @@ def indexed(flow: Flow, x: Value, indices: Sequence[Value | None]) -> Value:
     return labelled(shape, labels)
 
 
-def _renamed(layout: Layout | Split | None, to: Callable[[int], int]) -> Layout | Split | None:
-    return layout.moved(to) if isinstance(layout, Split) else layout
-
-
-def _resized(ids: Tensor, dim: int, size: int) -> Tensor:
-    """Ids that do not vary along `dim`, with another size there."""
-    shape = list(ids.shape)
-    shape[dim] = size
-    return ids.narrow(dim, 0, 1).expand(shape)
-
-
-def _index(dim: int, at: slice) -> tuple[slice, ...]:
-    return (*([slice(None)] * dim), at)
+def _place(dim: int, touched: list[int], index_rank: int, adjacent: bool) -> int:
+    """Where a dimension that is not indexed ends up: the index's own come first, or in place."""
+    before = sum(t < dim for t in touched)
+    in_front = not adjacent or dim > touched[0]
+    return dim - before + (index_rank if in_front else 0)
 
 
 def _resolve(shape: Shape, size: Sequence[int]) -> Shape:
-    known = _prod([s for s in size if s != -1])
-    return tuple(_prod(shape) // max(known, 1) if s == -1 else int(s) for s in size)
-
-
-def _scaled(x: Value, dim: int, by: int) -> Shape:
-    dim %= len(x.shape)
-    return (*x.shape[:dim], x.shape[dim] * by, *x.shape[dim + 1 :])
-
-
-def _prod(sizes: Sequence[int]) -> int:
-    total = 1
-    for s in sizes:
-        total *= s
-    return total
+    known = math.prod(s for s in size if s != -1)
+    return tuple(math.prod(shape) // max(known, 1) if s == -1 else int(s) for s in size)

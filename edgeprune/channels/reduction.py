@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
-from edgeprune.channels.contraction import CROSSES
-from edgeprune.channels.core import Flow, Label, Shape, Value, aten, labelled, rule
-from edgeprune.channels.layout import Split
+from torch import Tensor
+
+from edgeprune.channels.contraction import CROSSES, resized
+from edgeprune.channels.core import (
+    Flow,
+    Label,
+    Shape,
+    Value,
+    aten,
+    labelled,
+    owners_of,
+    rule,
+    spread,
+    unlabelled,
+)
 
 _POOLS = (
     aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default,
@@ -38,10 +49,7 @@ def pool(flow: Flow, x: Value, *args: Any, **kwargs: Any) -> Value:
         if max(label.dims) >= 2:
             flow.pin(label.ids, "varies over positions that the op slides over")
             continue
-        ids = label.ids
-        for d in range(2, len(shape)):
-            ids = ids.narrow(d, 0, 1)
-        labels.append(replace(label, ids=ids.expand(shape)))
+        labels.append(resized(label, shape, set(range(2, len(shape)))))
     return labelled(shape, labels)
 
 
@@ -57,23 +65,90 @@ def pool_with_indices(flow: Flow, x: Value, *args: Any, **kwargs: Any) -> tuple[
     return out, out
 
 
+def crosses(flow: Flow, label: Label) -> None:
+    """A statistic over the label's channels runs over those that are kept."""
+    flow.crosses(label.ids, within=label.split is not None)
+
+
+def summed(flow: Flow, x: Value, dims: set[int], keep: bool) -> Value:
+    """`x` with `dims` summed away. What is summed over is gone; owners of parts whose insides are
+    summed over stay; parts that are added to each other are tied."""
+    labels: list[Label] = []
+    for label in x.labels:
+        split = label.split
+        if split is not None and split.axis in dims and not dims & set(split.axes):
+            labels += owners_of(label)
+        elif not label.dims & dims:
+            labels.append(label)
+        elif label.dims - dims:
+            label = flow.settle(label)
+            first = label.ids
+            for d in dims:
+                first = first.narrow(d, 0, 1)
+            flow.unite(label.ids, first.expand(x.shape))
+            labels.append(Label(first.expand(x.shape)))
+    shape = tuple(1 if d in dims else s for d, s in enumerate(x.shape) if keep or d not in dims)
+    return labelled(shape, [_reduced(label, dims, keep) for label in labels])
+
+
+def _reduced(label: Label, dims: set[int], keep: bool) -> Label:
+    def op(ids: Tensor) -> Tensor:
+        for d in sorted(dims, reverse=True):
+            ids = ids.narrow(d, 0, 1) if keep else ids.select(d, 0)
+        return ids
+
+    split = label.split
+    if split is None:
+        return Label(op(label.ids), label.layout)
+    axis = split.axis if keep else split.axis - sum(d < split.axis for d in dims)
+    return Label(op(label.ids), split.moved(op, axis))
+
+
 @rule(
-    aten.mean.dim, aten.sum.dim_IntList, aten.amax.default, aten.amin.default, aten.std.correction,
-    aten.var.correction, aten.std.dim, aten.var.dim, aten.linalg_vector_norm.default,
-    aten.logsumexp.default, aten.argmax.default, aten.argmin.default, aten.prod.dim_int,
-    aten.any.dim, aten.all.dim,
+    aten.sum.dim_IntList, aten.sum.default, aten.linalg_vector_norm.default, aten.norm.ScalarOpt_dim
+)
+def reduce_sum(flow: Flow, x: Value, *args: Any, **kwargs: Any) -> Value:
+    """Sums: what is removed was zero."""
+    dims, keep = _reduced_dims(flow, x, args, kwargs)
+    return summed(flow, x, dims, keep)
+
+
+@rule(
+    aten.mean.dim, aten.mean.default, aten.amax.default, aten.amin.default, aten.std.correction,
+    aten.var.correction, aten.std.dim, aten.var.dim, aten.logsumexp.default,
 )  # fmt: skip
 def reduce(flow: Flow, x: Value, *args: Any, **kwargs: Any) -> Value:
-    """Reductions over positions pass; a reduction over channels needs all of them."""
+    """A statistic over positions passes; over channels it is one over the kept ones."""
     dims, keep = _reduced_dims(flow, x, args, kwargs)
-    labels = []
     for label in x.labels:
         if label.dims & dims:
-            flow.pin(label.ids, "a statistic over channels needs all of them")
-        else:
-            labels.append(_reduced(label, x.shape, dims, keep))
-    shape = tuple(1 if d in dims else s for d, s in enumerate(x.shape) if keep or d not in dims)
-    return labelled(shape, labels)
+            crosses(flow, label)
+    return summed(flow, x, dims, keep)
+
+
+@rule(aten.var_mean.correction, aten.std_mean.correction)
+def reduce_twice(flow: Flow, x: Value, *args: Any, **kwargs: Any) -> tuple[Value, ...]:
+    made = reduce(flow, x, *args, **kwargs)
+    return made, made
+
+
+@rule(aten.max.dim, aten.min.dim)
+def extremes(flow: Flow, x: Value, dim: int, keep: bool = False) -> tuple[Value, ...]:
+    """The extreme and where it is; among channels their numbers must stay."""
+    return (_needing_all(flow, x, {dim % len(x.shape)}, keep),) * 2
+
+
+@rule(aten.argmax.default, aten.argmin.default, aten.prod.dim_int, aten.any.dim, aten.all.dim)
+def reduce_all(flow: Flow, x: Value, *args: Any, **kwargs: Any) -> Value:
+    """Over channels these need every one of them."""
+    return _needing_all(flow, x, *_reduced_dims(flow, x, args, kwargs))
+
+
+def _needing_all(flow: Flow, x: Value, dims: set[int], keep: bool) -> Value:
+    for label in x.labels:
+        if label.dims & dims:
+            flow.pin(label.ids, "needs every channel, by its number or its value")
+    return summed(flow, x, dims, keep)
 
 
 def _reduced_dims(flow: Flow, x: Value, args: Any, kwargs: Any) -> tuple[set[int], bool]:
@@ -87,45 +162,41 @@ def _reduced_dims(flow: Flow, x: Value, args: Any, kwargs: Any) -> tuple[set[int
     return {d % rank for d in dims}, bool(named.get("keepdim", False))
 
 
-def _reduced(label: Label, shape: Shape, dims: set[int], keep: bool) -> Label:
-    ids = label.ids
-    for d in sorted(dims, reverse=True):
-        ids = ids.narrow(d, 0, 1) if keep else ids.select(d, 0)
-    layout = label.layout
-    if isinstance(layout, Split) and not keep:
-        layout = layout.moved(lambda d: d - sum(r < d for r in dims))
-    return Label(ids, layout)
-
-
 @rule(
     aten.softmax.int,
     aten._softmax.default,
+    aten._safe_softmax.default,
     aten.log_softmax.int,
     aten._log_softmax.default,
-    aten.cumsum.default,
-    aten.sort.default,
-    aten.topk.default,
 )
-def along_one(flow: Flow, x: Value, *args: Any, **kwargs: Any) -> Any:
-    """Ops along one dimension: channels along it are pinned, others pass."""
-    if flow.node.target in (aten.sort.default, aten.topk.default):
-        flow.pin_all(x, "is sorted")
-        from edgeprune.channels.core import unlabelled
+def softmax(flow: Flow, x: Value, dim: int, *args: Any, **kwargs: Any) -> Value:
+    """Over positions each by itself; over channels it is one over the kept ones."""
+    for label in x.varying(dim % len(x.shape)):
+        crosses(flow, label)
+    return along_one(flow, x, dim)
 
-        return unlabelled(flow.node.meta["shape"])
-    dim = args[0] % len(x.shape)
+
+@rule(aten.cumsum.default)
+def along_one(flow: Flow, x: Value, dim: int, *args: Any, **kwargs: Any) -> Value:
+    """Ops along one dimension: parts that they run across are tied."""
+    dim %= len(x.shape)
     kept = []
     for label in x.labels:
-        if dim in label.dims:
-            flow.pin(
-                label.ids,
-                "softmax over channels"
-                if "softmax" in str(flow.node.target)
-                else "a running sum over channels",
-            )
-        else:
-            kept.append(label)
+        split = label.split
+        if dim in label.dims and len(label.dims) > 1 and (split is None or split.axis != dim):
+            label = flow.settle(label)
+            first = label.ids.narrow(dim, 0, 1).expand(x.shape)
+            flow.unite(label.ids, first)
+            label = Label(first)
+        kept.append(label)
     return labelled(x.shape, kept)
+
+
+@rule(aten.sort.default, aten.topk.default)
+def ranked(flow: Flow, x: Value, *args: Any, **kwargs: Any) -> Any:
+    """What is sorted has no order of its own."""
+    flow.pin_all(x, "is sorted")
+    return unlabelled(flow.node.meta["shape"])
 
 
 @rule(aten.batch_norm.default, aten._native_batch_norm_legit_no_training.default)
@@ -140,6 +211,9 @@ def batch_norm(
     **kwargs: Any,
 ) -> Value:
     """Each channel (dimension 1) by itself; the four vectors follow the channels."""
+    for label in x.labels if mean is None else ():
+        if label.dims - {1}:
+            crosses(flow, label)
     for parameter in (weight, bias, mean, var):
         _follow(flow, x, parameter, 1, 0)
     return Value(x.shape, x.labels)
@@ -178,9 +252,19 @@ def layer_norm(
             if parameter is not None:
                 flow.pin_all(parameter, "layer norm over several dimensions")
         return Value(x.shape, x.labels)
+    for label in x.varying(len(x.shape) - 1):
+        crosses(flow, label)
     for parameter in (weight, bias):
         _follow(flow, x, parameter, len(x.shape) - 1, 0)
     return Value(x.shape, x.labels)
+
+
+@rule(aten.rms_norm.default)
+def rms_norm(
+    flow: Flow, x: Value, normalized: Sequence[int], weight: Value | None = None, *args: Any
+) -> Value:
+    """Ids (..., C): the mean square runs over the kept channels only (Zhang & Sennrich 2019)."""
+    return layer_norm(flow, x, normalized, weight)
 
 
 @rule(aten.group_norm.default)
@@ -197,6 +281,8 @@ def group_norm(
     ids, _ = flow.contract(x, 1, CROSSES)
     if ids is not None and 1 < groups < x.shape[1]:
         flow.equal_counts(list(ids.view(groups, -1)))
+    for label in x.labels if groups < x.shape[1] else ():
+        crosses(flow, label)
     for parameter in (weight, bias):
         _follow(flow, x, parameter, 1, 0)
     return Value(x.shape, x.labels)
@@ -221,8 +307,6 @@ def _follow(flow: Flow, x: Value, parameter: Value | None, dim: int, at: int) ->
 @rule(aten.zeros.default, aten.ones.default, aten.full.default, aten.empty.memory_format)
 def filled(flow: Flow, size: Sequence[int], *args: Any, **kwargs: Any) -> Value:
     """A constant of one value: it can be made in any size, so it has channels of its own."""
-    from edgeprune.channels.core import spread
-
     shape = tuple(int(s) for s in size)
     labels = [
         Label(spread(flow.fresh(s, f"dim {d}"), d, shape)) for d, s in enumerate(shape) if s > 1

@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import fx
+from torch import Tensor, fx
 
 from edgeprune.channels.analysis import Analysis
 from edgeprune.channels.core import Call, Value, as_captured, aten
-from edgeprune.channels.layout import Split
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 Resize = Callable[["Remaining", fx.Node, tuple[Any, ...], dict[str, Any]], Arguments]
@@ -33,6 +32,14 @@ class Remaining:
     analysis: Analysis
     alive: NDArray[np.bool_]
 
+    def stays(self, ids: Tensor) -> NDArray[np.bool_]:
+        """Which elements stay: those whose class does, and whose part does."""
+        index = ids.numpy()
+        found: NDArray[np.bool_] = (
+            self.alive[self.analysis.classes[index]] & self.alive[self.analysis.owners[index]]
+        )
+        return found
+
     def value(self, node: Any) -> Value:
         """The full-size value that a node holds."""
         held = self.analysis.held[node]
@@ -45,21 +52,19 @@ class Remaining:
         dim %= len(value.shape)
         stays = np.ones(value.shape[dim], dtype=bool)
         for label in value.varying(dim):
+            split = label.split
+            if split is not None and split.axis == dim:
+                rows = (self.stays(part.ids()) for part in split.parts)
+                stays &= next((row for row in rows if row.any()), False)
+                continue
             index = tuple(slice(None) if d in label.dims else 0 for d in range(len(value.shape)))
-            classes = self.analysis.class_of(label.ids[index])
             axis = sorted(label.dims).index(dim)
-            rest = tuple(a for a in range(classes.ndim) if a != axis)
-            stays &= self.alive[classes].any(axis=rest)
+            found = self.stays(label.ids[index])
+            stays &= found.any(axis=tuple(a for a in range(found.ndim) if a != axis))
         return stays
 
     def size(self, node: Any, dim: int) -> int:
         """The size that is left along a dimension."""
-        value = self.value(node)
-        dim %= len(value.shape)
-        for label in value.varying(dim):
-            if isinstance(label.layout, Split) and label.layout.axis == dim:
-                part = self.analysis.class_of(label.layout.parts[0].ids())
-                return int(self.alive[part].sum())
         return int(self.along(node, dim).sum())
 
     def sizes(self, node: Any, given: Sequence[Any]) -> list[Any]:
@@ -165,9 +170,9 @@ def pad(left: Remaining, node: fx.Node, args: Any, kwargs: Any) -> Arguments:
     for i in range(len(padding) // 2):
         dim = rank - 1 - i
         for j, side in enumerate(("before", "after")):
-            ids = left.analysis.made.get((node.name, f"{dim} {side}"))
+            ids = left.analysis.made.get((node.name, f"{dim} {side} 1"))
             if ids is not None:
-                padding[2 * i + j] = int(left.alive[left.analysis.class_of(ids)].sum())
+                padding[2 * i + j] = int(left.stays(ids).sum())
     return (x, padding, *args[2:]), kwargs
 
 
@@ -180,10 +185,7 @@ def layer_norm(left: Remaining, node: fx.Node, args: Any, kwargs: Any) -> Argume
 
 @resize(aten.group_norm.default)
 def group_norm(left: Remaining, node: fx.Node, args: Any, kwargs: Any) -> Arguments:
-    x, groups = args[:2]
-    if groups == left.value(x).shape[1]:
-        groups = left.size(x, 1)
-    return (x, groups, *args[2:]), kwargs
+    return (args[0], _groups(left, args[0], args[1]), *args[2:]), kwargs
 
 
 @resize(
