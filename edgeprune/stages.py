@@ -233,8 +233,9 @@ def trained(
     data, (name, kept) = work.data, stage
     assert data is not None
 
+    checkpoint = work.run.file(f".{name.replace(' ', '-')}.checkpoint")
+
     def compute() -> Training:
-        checkpoint = work.run.file(f".{name.replace(' ', '-')}.checkpoint")
         session = TrainingSession(
             path=checkpoint, key=_weights_key(graph), progress=work.progress, stage=name
         )
@@ -245,6 +246,7 @@ def trained(
         return Training(tuned.history[0].metric, tuned.metric, epochs, tuned.notes)
 
     found = work.run.stage(name, Training, compute)
+    checkpoint.unlink(missing_ok=True)
     graph.program.load_state_dict(load_file(work.run.file(kept)))
     return graph, found
 

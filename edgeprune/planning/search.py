@@ -191,7 +191,11 @@ class Search:
             group = family[0]
             fewest = least(group, self.limits.floor) * group.parts
             # an earlier cut may have left less than the cost model knows steps for
-            steps = [w for w in self.cost.steps(group.name) if fewest <= w <= group.size]
+            offered = set(self.cost.steps(group.name))
+            if self.limits.size_bytes is not None:  # bytes have no steps
+                each = group.size // group.parts
+                offered |= {group.parts * max(1, round(share * each)) for share in SHARES}
+            steps = [w for w in sorted(offered) if fewest <= w <= group.size]
             return [full, *({group.name: w} for w in steps if w % group.parts == 0)]
         return [
             full,
