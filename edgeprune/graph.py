@@ -1,8 +1,9 @@
 """nn.Module → Graph: capture a model with `torch.export`, as a module that can be trained.
 
-Two things are done to the exported program before anything reads it: in-place operations become
-functional ones (see `functional.py`), and the `training` flags that export froze to False read the
-module's own `training` attribute again, so that `train()` and `eval()` mean what they always mean.
+Three things are done to the exported program before anything reads it: in-place operations become
+functional ones (see `functional.py`), fused projections are taken apart (see `unfuse.py`), and the
+`training` flags that export froze to False read the module's own `training` attribute again, so
+that `train()` and `eval()` mean what they always mean.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from edgeprune.errors import CaptureError
 from edgeprune.functional import functionalise
 from edgeprune.quiet import quiet
 from edgeprune.records import Graph
+from edgeprune.unfuse import unfuse
 
 aten = torch.ops.aten
 
@@ -33,6 +35,10 @@ _TRAINING_ARGUMENT = {
     aten.alpha_dropout.default: 2,
     aten.feature_alpha_dropout.default: 2,
 }
+
+
+_GUARDS = (aten._assert_async.msg, aten._assert_tensor_metadata.default)
+"""What export adds to check shapes and types of inputs, beside its guards as modules."""
 
 
 def capture(
@@ -180,9 +186,10 @@ def _as_module(program: ExportedProgram) -> fx.GraphModule:
     assert isinstance(unlifted, fx.GraphModule)
     graph = unlifted.graph
     for node in list(graph.nodes):
-        if node.op == "call_module" or node.target in (aten._assert_async.msg,):
-            graph.erase_node(node)  # guards on input shapes
+        if node.op == "call_module" or node.target in _GUARDS:
+            graph.erase_node(node)
     functionalise(graph)
+    unfuse(graph)
     _free_training_flags(graph)
     graph.eliminate_dead_code()
     module = fx.GraphModule(unlifted, graph)

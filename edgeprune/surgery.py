@@ -65,7 +65,7 @@ def kept_positions(graph: Graph, plan: Plan) -> Mapping[tuple[str, int], Ids]:
 
 def mask(graph: Graph, plan: Plan) -> Graph:
     """The network at full size with every slice of the removed channels set to zero."""
-    left = _remaining(graph, plan)
+    left = remaining(graph, plan)
     module = fx.GraphModule(graph.program, copy.deepcopy(graph.program.graph))
     for node, original in zip(module.graph.nodes, graph.program.graph.nodes, strict=True):
         node.meta["shape"] = original.meta.get("shape")
@@ -83,13 +83,13 @@ def mask(graph: Graph, plan: Plan) -> Graph:
 
 
 def _executed(graph: Graph, plan: Plan) -> tuple[_Execution, dict[fx.Node, Any]]:
-    execution = _Execution(graph.program, _remaining(graph, plan))
+    execution = _Execution(graph.program, remaining(graph, plan))
     with torch.no_grad():
         held = run(execution, graph.program, execution.call, execution.constant)
     return execution, held
 
 
-def _remaining(graph: Graph, plan: Plan) -> Remaining:
+def remaining(graph: Graph, plan: Plan) -> Remaining:
     found = partition(graph)
     check_plan(plan, found.groups)
     analysis = analyse(graph)
@@ -146,8 +146,14 @@ class _Execution(Flow):
 
     def fresh(self, count: int, key: str) -> Tensor:
         self.times[self.node.name, key] += 1
-        ids = self.analysis.made[self.node.name, f"{key} {self.times[self.node.name, key]}"]
-        return torch.from_numpy(self.analysis.class_of(ids)[self.left.stays(ids)])
+        key = f"{key} {self.times[self.node.name, key]}"
+        ids = self.analysis.made.get((self.node.name, key))
+        if ids is not None:
+            found = torch.from_numpy(self.analysis.class_of(ids)[self.left.stays(ids)])
+            if len(found) == count:
+                return found
+        # where widths came down to one, dimensions that told parts apart no longer do
+        return torch.zeros(count, dtype=torch.int64)
 
     def unite(self, a: Tensor, b: Tensor, *, shared: bool = False) -> None:
         a, b = torch.broadcast_tensors(a, b)

@@ -217,17 +217,16 @@ def _groups_of_cells(
     home: dict[int, tuple[int, ...]] = {}
     rest = []
     for parts in constraints:
-        together = tuple(sorted({cell for part in parts for cell in part}))
-        alike = (
-            all(len(part) == 1 for part in parts)
-            and len(together) == len(parts)
-            and len({kind[cell] for cell in together}) == 1
-            and len({n for part in parts for n in part.values()}) == 1
-            and len({len(cells[cell]) for cell in together}) == 1
-        )
-        if alike and all(home.get(cell, together) == together for cell in together):
-            home.update(dict.fromkeys(together, together))
-        else:
+        alike: dict[tuple[int, int, int], set[int]] = defaultdict(set)
+        for part in parts:
+            for cell, n in part.items():
+                alike[int(kind[cell]), len(cells[cell]), n].add(cell)
+        single = all(len(part) == 1 for part in parts)
+        bunches = [tuple(sorted(bunch)) for bunch in alike.values()]
+        fits = all(home.get(cell, bunch) == bunch for bunch in bunches for cell in bunch)
+        if single and fits:
+            home.update({cell: bunch for bunch in bunches for cell in bunch})
+        if len(bunches) > 1 or not (single and fits):
             rest.append(parts)
     bunches = dict.fromkeys(home.get(i, (i,)) for i in range(len(cells)))
     return rest, [{i: cells[i] for i in bunch} for bunch in bunches]
@@ -246,10 +245,8 @@ def _over_groups(
                 name, count = shares[cell]
                 total[name] += Fraction(n, count)
             sums.append(dict(total))
-        if any(total != sums[0] for total in sums):
-            found.append(
-                EqualCounts(
-                    tuple(tuple((g, whole(n)) for g, n in sorted(total.items())) for total in sums)
-                )
-            )
+        rows = (tuple((g, whole(n)) for g, n in sorted(total.items())) for total in sums)
+        different = tuple(dict.fromkeys(rows))
+        if len(different) > 1:
+            found.append(EqualCounts(different))
     return tuple(dict.fromkeys(found))

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -164,8 +165,19 @@ class Split:
 
     def moved(self, op: Callable[[Tensor], Tensor], axis: int) -> Split:
         """The split after an op that moves elements, `axis` to where it is told, and leaves the
-        order within the parts alone."""
-        return replace(self, axis=axis, which=tidy(op(self.which)))
+        order within the parts alone. Parts are numbered in the order in which they now come, and
+        those that are gone are forgotten."""
+        which = tidy(op(self.which))
+        small = compressed(which)
+        numbers, first, inverse = np.unique(small.numpy(), return_index=True, return_inverse=True)
+        order = np.argsort(first)
+        if np.array_equal(numbers[order], np.arange(len(self.parts))):
+            return replace(self, axis=axis, which=which)
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        renumbered = torch.from_numpy(place[inverse.reshape(small.shape)]).expand(which.shape)
+        old = numbers[order].tolist()
+        return Split(axis, tuple(self.parts[i] for i in old), renumbered, self.owners[old])
 
 
 def chain(links: Sequence[Layout]) -> Layout:

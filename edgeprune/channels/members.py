@@ -6,6 +6,7 @@ are turned into 64-bit signatures that can be added up and compared at once.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -60,7 +61,7 @@ class Members:
         entries = self.heads if heads else self.channels
         found = np.unique(entries.member[entries.entity == entity]).tolist()
         makers = [m for m in found if self.roles[m] == "out"] or found
-        return self.keys[makers[0]][0].removesuffix(".weight")
+        return re.sub("[._]weight$", "", self.keys[makers[0]][0])
 
     @cached_property
     def sizes(self) -> Ids:

@@ -19,7 +19,26 @@ from edgeprune.channels.reshape import reshaped
 @rule(aten.view.default, aten.reshape.default, aten._unsafe_view.default)
 def view(flow: Flow, x: Value, size: Sequence[int]) -> Value:
     """Any reshape; splitting and merging channels is what `reshape.py` is about."""
-    return reshaped(flow, x, _resolve(x.shape, size))
+    made = reshaped(flow, x, _resolve(x.shape, size))
+    given: Any = flow.node.args[1]
+    if any(isinstance(s, int) and s == -1 for s in given):
+        # a size that is computed from the batch cannot be left to be inferred as well
+        for d, s in enumerate(given):
+            if not isinstance(s, int):
+                pin_along(flow, made, d, "counted together with the batch")
+    return made
+
+
+def pin_along(flow: Flow, x: Value, dim: int, reason: str) -> None:
+    """Pin what varies along one dimension: channels, or the parts that it tells apart."""
+    for label in x.varying(dim):
+        split = label.split
+        if split is None:
+            flow.pin(label.ids, reason)
+        elif split.axis == dim:
+            flow.pin(label.ids, reason, within=True)
+        else:
+            flow.pin(split.owners, reason)
 
 
 @rule(aten.flatten.using_ints)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from edgeprune.channels.analysis import Analysis
@@ -39,5 +41,5 @@ def pinned(analysis: Analysis, groups: Where) -> tuple[Pinned, ...]:
             pin = analysis.pins[order[first]]
             op = name_of(pin.node) if pin.node.op == "call_function" else "output"
             reason, line = pin.reason, where(pin.node)
-        found.append(Pinned(name.removesuffix(".weight"), stuck.size, op, reason, line))
+        found.append(Pinned(re.sub("[._]weight$", "", name), stuck.size, op, reason, line))
     return tuple(found)

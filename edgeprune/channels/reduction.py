@@ -307,9 +307,12 @@ def _follow(flow: Flow, x: Value, parameter: Value | None, dim: int, at: int) ->
 @rule(aten.zeros.default, aten.ones.default, aten.full.default, aten.empty.memory_format)
 def filled(flow: Flow, size: Sequence[int], *args: Any, **kwargs: Any) -> Value:
     """A constant of one value: it can be made in any size, so it has channels of its own."""
+    given: Any = next((a for a in flow.node.args if isinstance(a, list | tuple)), ())
     shape = tuple(int(s) for s in size)
     labels = [
-        Label(spread(flow.fresh(s, f"dim {d}"), d, shape)) for d, s in enumerate(shape) if s > 1
+        Label(spread(flow.fresh(s, f"dim {d}"), d, shape))
+        for d, s in enumerate(shape)
+        if s > 1 and isinstance(given[d], int)
     ]
     return labelled(shape, labels)
 

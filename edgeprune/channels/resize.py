@@ -68,11 +68,18 @@ class Remaining:
         return int(self.along(node, dim).sum())
 
     def sizes(self, node: Any, given: Sequence[Any]) -> list[Any]:
-        """A size list of the node's output, with numbers replaced by what is left."""
-        return [
-            s if not isinstance(s, int) or s == -1 else self.size(node, d)
-            for d, s in enumerate(given)
-        ]
+        """A size list of the node's output, with numbers replaced by what is left.
+
+        A size that is computed from the batch, and holds channels beside it, is left to be
+        inferred (the rules have seen to it that no other size is).
+        """
+        full = self.value(node).shape
+        found = []
+        for d, size in enumerate(given):
+            left = size if size == -1 else self.size(node, d)
+            computed = not isinstance(size, int)
+            found.append(size if computed and left == full[d] else -1 if computed else left)
+        return found
 
 
 def resize(*ops: Any) -> Callable[[Resize], Resize]:
@@ -120,9 +127,10 @@ def factory_like(left: Remaining, node: fx.Node, args: Any, kwargs: Any) -> Argu
 def unflatten(left: Remaining, node: fx.Node, args: Any, kwargs: Any) -> Arguments:
     x, dim, sizes = args[:3]
     dim %= len(left.value(x).shape)
+    full = left.value(node).shape
     inner = [
-        s if not isinstance(s, int) or s == -1 else left.size(node, dim + i)
-        for i, s in enumerate(sizes)
+        size if size == -1 or left.size(node, dim + i) == full[dim + i] else left.size(node, dim + i)
+        for i, size in enumerate(sizes)
     ]
     return (x, dim, inner), kwargs
 
@@ -137,6 +145,14 @@ def slice_(left: Remaining, node: fx.Node, args: Any, kwargs: Any) -> Arguments:
     positions = range(len(stays))[start:end]
     first = int(stays[: positions.start].sum())
     return (x, dim, first, first + int(stays[positions.start : positions.stop].sum())), {}
+
+
+@resize(aten.select.int)
+def select(left: Remaining, node: fx.Node, args: Any, kwargs: Any) -> Arguments:
+    """The position that is picked moves up by what is gone before it."""
+    x, dim, index = args
+    stays = left.along(x, dim)
+    return (x, dim, int(stays[: index % len(stays)].sum())), kwargs
 
 
 @resize(aten.narrow.default)
