@@ -1,4 +1,4 @@
-"""The plan: which channels of each group stay. The waist of the house.
+"""The plan: which channels of each group stay, which blocks go. The waist of the house.
 
 Everything before it only reads the graph; everything after it only executes the plan. It is a small
 JSON file that can be diffed, edited by hand, checked and replayed.
@@ -7,23 +7,25 @@ JSON file that can be diffed, edited by hand, checked and replayed.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgeprune.errors import PlanError
-from edgeprune.records import ChannelGroups
+from edgeprune.records import ChannelGroups, block_key
+from edgeprune.usercode import close_matches
 
 SCHEMA = "edgeprune-plan/1"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Kept channels by group name, with what was asked for and what was predicted.
+    """Kept channels by group name and dropped blocks, with what was asked for and predicted.
 
     `kept[group]` are channel indices in ascending order; a group that is not named keeps all.
+    `dropped` names residual blocks (see blocks.py) whose branch goes whole.
     `fingerprint` is the graph's (structure, not weights): a plan applies only to its own graph.
     """
 
@@ -37,13 +39,15 @@ class Plan:
     predicted_ms: float | None = None
     predicted_bytes: int | None = None
     notes: tuple[str, ...] = field(default=())
+    dropped: tuple[str, ...] = ()
 
     def widths(self) -> dict[str, int]:
-        """Channels kept by group."""
-        return {
+        """Channels kept by group, and 0 for every dropped block."""
+        kept = {
             name: len(self.kept[name]) if name in self.kept else size
             for name, size in self.sizes.items()
         }
+        return {**kept, **{block_key(name): 0 for name in self.dropped}}
 
     def to_json(self) -> str:
         """The plan as JSON text, one line per group."""
@@ -60,6 +64,7 @@ class Plan:
             "predicted_ms": self.predicted_ms,
             "predicted_bytes": self.predicted_bytes,
             "notes": list(self.notes),
+            **({"dropped": list(self.dropped)} if self.dropped else {}),
             "sizes": dict(self.sizes),
         }
         text = json.dumps(head, indent=2, ensure_ascii=False)
@@ -85,6 +90,7 @@ class Plan:
         fields: dict[str, Any] = read.model_dump(exclude={"schema_"})
         fields["kept"] = {name: tuple(kept) for name, kept in read.kept.items()}
         fields["notes"] = tuple(read.notes)
+        fields["dropped"] = tuple(read.dropped)
         return cls(**fields)
 
 
@@ -100,12 +106,16 @@ class _File(BaseModel):
     predicted_ms: float | None
     predicted_bytes: int | None
     notes: list[str] = []
+    dropped: list[str] = []
     sizes: dict[str, int]
     kept: dict[str, list[int]]
 
 
-def check_plan(plan: Plan, groups: ChannelGroups) -> None:
-    """Raise PlanError, listing everything that keeps `plan` from applying to these groups."""
+def check_plan(plan: Plan, groups: ChannelGroups, blocks: Collection[str] = ()) -> None:
+    """Raise PlanError, listing everything that keeps `plan` from applying to these groups.
+
+    `blocks` are the names of the graph's residual blocks.
+    """
     if plan.fingerprint != groups.fingerprint:
         raise PlanError(
             f"the plan was made for another graph (fingerprint {plan.fingerprint}, this one is "
@@ -115,7 +125,7 @@ def check_plan(plan: Plan, groups: ChannelGroups) -> None:
     problems = []
     for name, kept in plan.kept.items():
         if name not in known:
-            problems.append(f"{name}: no such group")
+            problems.append(f"{name}: no such group{close_matches(name, known)}")
             continue
         group = known[name]
         if sorted(set(kept)) != list(kept):
@@ -142,5 +152,19 @@ def check_plan(plan: Plan, groups: ChannelGroups) -> None:
                     f"{', '.join(names)}: must keep equal counts on both sides of a shuffle, "
                     f"not {[int(s) for s in sums]}"
                 )
+    problems += _wrong_blocks(plan.dropped, blocks)
     if problems:
         raise PlanError(f"the plan has {len(problems)} problem(s): " + "; ".join(problems))
+
+
+def _wrong_blocks(dropped: Iterable[str], known: Collection[str]) -> list[str]:
+    problems = []
+    seen: set[str] = set()
+    for name in dropped:
+        if name not in known:
+            among = close_matches(name, known) or f" (there are {', '.join(known) or 'none'})"
+            problems.append(f"{name}: no such block to drop{among}")
+        elif name in seen:
+            problems.append(f"{name}: dropped twice")
+        seen.add(name)
+    return problems
