@@ -26,9 +26,11 @@ def drop(module: fx.GraphModule, blocks: Iterable[Block]) -> None:
     cuts = _cuts(module, blocks)
     dead = Dataflow(module.graph).without(cuts)
     lost = unread(module, set(dead))
-    kept = [(add, 1 - add.args.index(branch)) for add, branch in cuts]
-    for add, operand in kept:  # read late: the operand may be an addition that is gone by now
-        add.replace_all_uses_with(add.args[operand])
+    places = [(add, 1 - add.args.index(branch)) for add, branch in cuts]
+    for add, place in places:  # read late: the operand may be an addition that is gone by now
+        stays = add.args[place]
+        assert isinstance(stays, fx.Node)
+        add.replace_all_uses_with(stays)
     order = {node: i for i, node in enumerate(module.graph.nodes)}
     for node in sorted({*dead, *(add for add, _ in cuts)}, key=order.__getitem__, reverse=True):
         module.graph.erase_node(node)

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from edgeprune.blocks import blocks
 from edgeprune.closed_loop import Baseline, close_the_loop, judge
 from edgeprune.cost import profile
 from edgeprune.data import Data, evaluate
@@ -19,7 +20,7 @@ from edgeprune.graph import capture, fingerprint
 from edgeprune.lowering import lower
 from edgeprune.measuring import Effort, compare, parity
 from edgeprune.models import LoadedModel
-from edgeprune.planning import Known
+from edgeprune.planning import Blocks, Known
 from edgeprune.plans import Plan
 from edgeprune.quiet import quiet
 from edgeprune.records import (
@@ -38,7 +39,7 @@ from edgeprune.records import (
     Target,
 )
 from edgeprune.run import Run, write_atomically
-from edgeprune.scoring import score
+from edgeprune.scoring import score, score_blocks
 from edgeprune.tune import TrainingSession, train
 
 BASELINE_LR = 0.05
@@ -100,6 +101,7 @@ def begin(model: LoadedModel, data: Data | None, options: FitOptions, progress: 
         "recipe": asdict(options.recipe),
         "baseline epochs": options.baseline_epochs,
         "criterion": _criterion(options, data),
+        "drop blocks": options.drop_blocks,
         "seed": options.seed,
     }
     run = Run.open(options.out, request, force=options.force)
@@ -177,15 +179,23 @@ def make_plan(
         work.progress("measure baseline", 0, 0, target.name)
         (measured,) = compare([baseline], target, Effort(processes=2), work.progress)
         base = Baseline(baseline.path, measured.median_ms, baseline.size_bytes)
-        found = close_the_loop(
-            Known(graph, groups, scores), cost, base, (budget, target), work.progress
-        )
+        known = Known(graph, groups, scores, _blocks(work, graph))
+        found = close_the_loop(known, cost, base, (budget, target), work.progress)
         text = replace(found.plan, target=target.name).to_json()
         write_atomically(file, lambda path: path.write_text(text, "utf-8"))
         return found.rounds
 
     rounds = work.run.stage("plan", tuple[Round, ...], compute)
     return Plan.from_json(file.read_text("utf-8")), rounds
+
+
+def _blocks(work: Work, graph: Graph) -> Blocks:
+    """The residual blocks, with the importance of those that may be dropped."""
+    found = blocks(graph)
+    if not work.options.drop_blocks:
+        return Blocks(found)
+    in_loss = work.data if work.criterion == "taylor" else None  # the units of the channels' scores
+    return Blocks(found, score_blocks(graph, found, in_loss))
 
 
 # --- recovery ----------------------------------------------------------------------------------

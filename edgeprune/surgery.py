@@ -62,7 +62,7 @@ def prune(graph: Graph, plan: Plan) -> Graph:
 
 
 def mask(graph: Graph, plan: Plan) -> Graph:
-    """The network at full size: slices of removed channels are zero, dropped branches times zero."""
+    """The network at full size, with what `plan` removes zeroed: slices, and whole branches."""
     analysis, alive = analyse(graph), _alive(graph, plan)
     module = fx.GraphModule(graph.program, copy.deepcopy(graph.program.graph))
     for node, original in zip(module.graph.nodes, graph.program.graph.nodes, strict=True):

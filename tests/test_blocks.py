@@ -187,7 +187,7 @@ def test_parameters_read_twice_stay() -> None:
 
 
 def test_a_plan_with_dropped_blocks_survives_a_file() -> None:
-    graph, groups = captured("residual")
+    _, groups = captured("residual")
     plan = replace(random_plan(groups, 0), dropped=("body.1",))
     assert Plan.from_json(plan.to_json()) == plan
     assert plan.widths()["block:body.1"] == 0

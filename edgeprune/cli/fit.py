@@ -16,6 +16,7 @@ from edgeprune.cli.options import (
     CriterionOption,
     DataOption,
     DownloadOption,
+    DropBlocksOption,
     InputOption,
     JsonOption,
     MaxDropOption,
@@ -64,6 +65,7 @@ def fit(  # one parameter per option: that is how Typer reads a command line
         int, typer.Option(metavar="N", min=0, help="Epochs of training where weights are missing.")
     ] = FitOptions.baseline_epochs,
     criterion: CriterionOption = None,
+    drop_blocks: DropBlocksOption = False,
     seed: SeedOption = 0,
     out: Annotated[
         Path | None,
@@ -110,6 +112,7 @@ def fit(  # one parameter per option: that is how Typer reads a command line
         criterion=criterion,
         seed=seed,
         force=force,
+        drop_blocks=drop_blocks,
     )
     check_criterion(criterion, data)
     with progress() as report_progress:

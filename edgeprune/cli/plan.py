@@ -1,4 +1,4 @@
-"""`edgeprune plan`: which channels to keep, as a small JSON file."""
+"""`edgeprune plan`: which channels to keep and blocks to drop, as a small JSON file."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from edgeprune.cli.options import (
     CriterionOption,
     DataOption,
     DownloadOption,
+    DropBlocksOption,
     InputOption,
     JsonOption,
     ModelOption,
@@ -51,6 +52,11 @@ def plan(  # one parameter per option: that is how Typer reads a command line
         float | None,
         typer.Option(metavar="SHARE", help="Keep this share of every group; needs no target."),
     ] = None,
+    drop_blocks: DropBlocksOption = False,
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Drop this residual block; may be given several times."),
+    ] = None,
     criterion: CriterionOption = None,
     batch_size: BatchOption = DataChoice.batch_size,
     seed: SeedOption = 0,
@@ -60,22 +66,29 @@ def plan(  # one parameter per option: that is how Typer reads a command line
     """Choose the channels to keep, and write them down as JSON.
 
     Either for a budget on a target, from the predicted cost of its kernels, or the
-    same share of every group with --keep. The file can be read, edited, compared
-    and given to `edgeprune lower --plan`.
+    same share of every group with --keep. Residual blocks go whole where --drop names
+    them, or where --drop-blocks leaves it to the budget; `edgeprune inspect` lists
+    them. The file can be read, edited, compared and given to `edgeprune lower --plan`.
 
     \b
     Examples:
       edgeprune plan --model torchvision:resnet18 --keep 0.5 -o half.json
       edgeprune plan --model net.py:make --weights net.pth --speedup 2
       edgeprune plan --model torchvision:resnet18 --data digits --budget-ms 3
+      edgeprune plan --model torchvision:resnet18 --drop layer3.1 --drop layer4.1
     """
     budget = budget_from(budget_ms, speedup, budget_mb, None)
+    asked = any(value is not None for value in (budget_ms, speedup, budget_mb))
+    if keep is None and drop and not asked:
+        keep = 1.0  # the named blocks, and nothing else
     if keep is None:
         require_budget(budget, ", or --keep for the same share of every group")
     elif not 0 < keep <= 1:
         raise EdgepruneError(f"--keep {keep:g} must be above 0 and at most 1, as in --keep 0.5")
-    elif any(value is not None for value in (budget_ms, speedup, budget_mb)):
+    elif asked:
         raise EdgepruneError("--keep and a budget exclude one another: give one of them")
+    elif drop_blocks:
+        raise EdgepruneError("--drop-blocks is for a budget: with --keep, name blocks with --drop")
     path = claim_file(out)
     chosen = target_from(target, threads) if keep is None else None
 
@@ -86,22 +99,32 @@ def plan(  # one parameter per option: that is how Typer reads a command line
             DataChoice(data, batch_size, seed, download),
             report_progress,
         )
+        from edgeprune.blocks import blocks
         from edgeprune.channels import channel_groups
         from edgeprune.planning import plan as make_plan
-        from edgeprune.scoring import score
+        from edgeprune.scoring import score, score_blocks
 
         report_progress("channels", 0, 0, graph.name)
         groups = channel_groups(graph)
         by = criterion or ("l2" if loaded_data is None else "taylor")
         report_progress("scores", 0, 0, by)
         scores = score(graph, groups, by, loaded_data)
+        named = tuple(drop or ())
         if chosen is None:
-            made = make_plan(graph, groups, scores, keep=keep)
+            made = make_plan(graph, groups, scores, keep=keep, drop=named)
         else:
             from edgeprune.cost import profile
 
             cost = profile(graph, chosen, groups, progress=report_progress)
-            made = make_plan(graph, groups, scores, cost, budget=budget)
+            by_name = None
+            if drop_blocks:
+                # in the units of the channels' scores
+                by_name = score_blocks(
+                    graph, blocks(graph), loaded_data if by == "taylor" else None
+                )
+            made = make_plan(
+                graph, groups, scores, cost, budget=budget, drop=named, droppable=by_name
+            )
             made = replace(made, target=chosen.name)
     text = made.to_json()
     path.write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8")
@@ -111,6 +134,8 @@ def plan(  # one parameter per option: that is how Typer reads a command line
     kept = sum(len(channels) for channels in made.kept.values())
     total = sum(group.size for group in groups.groups)
     show.line(f"{path}: keeps {kept} of {total} channels in {len(groups.groups)} groups")
+    if made.dropped:
+        show.line(f"drops {', '.join(made.dropped)}")
     if made.predicted_ms is not None:
         size = (
             "" if made.predicted_bytes is None else f", .pte of {show_bytes(made.predicted_bytes)}"

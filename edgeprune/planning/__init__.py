@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
+from edgeprune.blocks import blocks
 from edgeprune.channels import channel_groups
 from edgeprune.errors import BudgetError, PlanError
-from edgeprune.planning.search import Limits, Search
+from edgeprune.planning.search import Blocks, Limits, Search
 from edgeprune.planning.widths import families, nearest, strongest
 from edgeprune.plans import Plan, check_plan
 from edgeprune.records import Budget, ChannelGroups, CostModel, Graph, Scores
 from edgeprune.scoring import score
 
-__all__ = ["Known", "Limits", "by_hand", "plan", "plan_within", "uniform"]
+__all__ = ["Blocks", "Known", "Limits", "by_hand", "plan", "plan_within", "uniform"]
 
 
 @dataclass(frozen=True)
 class Known:
-    """What planning rests on: groups and scores of a graph."""
+    """What planning rests on: groups and scores of a graph, and the blocks that may go."""
 
     graph: Graph
     groups: ChannelGroups
     scores: Scores
+    blocks: Blocks = field(default_factory=Blocks)
 
 
-def plan(
+def plan(  # what is known, then what is wished: each may be left out
     graph: Graph,
     groups: ChannelGroups | None = None,
     scores: Scores | None = None,
@@ -33,18 +35,25 @@ def plan(
     *,
     budget: Budget | None = None,
     keep: float | Mapping[str, int] | None = None,
+    drop: Sequence[str] = (),
+    droppable: Mapping[str, float] | None = None,
 ) -> Plan:
-    """Which channels stay.
+    """Which channels stay, and which residual blocks go.
 
     With `keep` as a share (0 < keep <= 1): that share of every group, no target needed; as a
     mapping: that many channels of the groups it names, all of the others. With `cost` and a
     `budget`: the most importance kept within it; a speed-up is relative to the predicted latency of
-    the full network. Scores default to L2 magnitude. Raises BudgetError when the budget is below
-    what can be reached, PlanError when neither or both of keep and budget are given.
+    the full network. The blocks named in `drop` go in any case; those of `droppable` (their
+    importance by name, see `scoring.score_blocks`) may go where a budget asks for it. Scores
+    default to L2 magnitude. Raises BudgetError when the budget is below what can be reached,
+    PlanError when neither or both of keep and budget are given, or a block does not exist.
     """
     groups = groups if groups is not None else channel_groups(graph)
     scores = scores if scores is not None else score(graph, groups, "l2")
-    known = Known(graph, groups, scores)
+    known = Known(graph, groups, scores, Blocks(blocks(graph), droppable or {}, tuple(drop)))
+    if drop:
+        check_plan(_made(known, groups.full_widths(), ""), groups, _names(known))
+        keep = 1.0 if keep is None and budget is None else keep
     if (keep is None) == (budget is None):
         raise PlanError("plan needs either keep=SHARE (uniform) or budget=Budget(...), not both")
     if isinstance(keep, Mapping):
@@ -79,7 +88,7 @@ def by_hand(known: Known, keep: Mapping[str, int]) -> Plan:
     if unknown:
         raise PlanError(f"no such group: {', '.join(unknown)}; there are {', '.join(widths)}")
     made = _made(known, {**widths, **keep}, strategy="by hand")
-    check_plan(made, known.groups)
+    check_plan(made, known.groups, _names(known))
     return made
 
 
@@ -87,12 +96,23 @@ def plan_within(known: Known, cost: CostModel, limits: Limits) -> Plan:
     """The most importance kept within limits, as the cost model predicts them."""
     if limits.latency_ms is None and limits.size_bytes is None:
         raise BudgetError("no budget: give a latency, a speed-up or a size")
-    widths, usage = Search(known.groups, known.scores, cost, limits).solve()
+    try:
+        widths, usage = Search(known.groups, known.scores, cost, limits, known.blocks).solve()
+    except BudgetError as error:
+        if known.blocks.known and not known.blocks.importance:
+            raise BudgetError(f"{error}; or let residual blocks go, with --drop-blocks") from None
+        raise
     made = _made(known, widths, strategy="budget")
     return replace(made, predicted_ms=round(usage.latency_ms, 6), predicted_bytes=usage.size_bytes)
 
 
+def _names(known: Known) -> list[str]:
+    return [block.name for block in known.blocks.known]
+
+
 def _made(known: Known, widths: dict[str, int], strategy: str) -> Plan:
+    found = [b.name for b in known.blocks.known if widths.get(b.key) == 0]
+    dropped = (*known.blocks.dropped, *(n for n in found if n not in known.blocks.dropped))
     return Plan(
         kept={g.name: strongest(g, known.scores, widths[g.name]) for g in known.groups.groups},
         sizes={g.name: g.size for g in known.groups.groups},
@@ -100,4 +120,5 @@ def _made(known: Known, widths: dict[str, int], strategy: str) -> Plan:
         model=known.graph.name,
         criterion=known.scores.criterion,
         strategy=strategy,
+        dropped=dropped,
     )

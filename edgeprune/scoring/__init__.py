@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgeprune.scoring import loss as loss
 from edgeprune.scoring import weights as weights
+from edgeprune.scoring.blocks import score_blocks
 from edgeprune.scoring.core import criteria, score
 
-__all__ = ["criteria", "score"]
+__all__ = ["criteria", "score", "score_blocks"]
