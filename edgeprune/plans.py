@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -25,7 +25,8 @@ class Plan:
     """Kept channels by group name and dropped blocks, with what was asked for and predicted.
 
     `kept[group]` are channel indices in ascending order; a group that is not named keeps all.
-    `dropped` names residual blocks (see blocks.py) whose branch goes whole.
+    `dropped` names residual blocks (see blocks.py) whose branch goes whole. `inputs` are the
+    model's inputs as they were when it was captured, as in "float32 1x3x224x224".
     `fingerprint` is the graph's (structure, not weights): a plan applies only to its own graph.
     """
 
@@ -40,6 +41,7 @@ class Plan:
     predicted_bytes: int | None = None
     notes: tuple[str, ...] = field(default=())
     dropped: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
 
     def widths(self) -> dict[str, int]:
         """Channels kept by group, and 0 for every dropped block."""
@@ -65,6 +67,7 @@ class Plan:
             "predicted_bytes": self.predicted_bytes,
             "notes": list(self.notes),
             **({"dropped": list(self.dropped)} if self.dropped else {}),
+            **({"inputs": list(self.inputs)} if self.inputs else {}),
             "sizes": dict(self.sizes),
         }
         text = json.dumps(head, indent=2, ensure_ascii=False)
@@ -91,6 +94,7 @@ class Plan:
         fields["kept"] = {name: tuple(kept) for name, kept in read.kept.items()}
         fields["notes"] = tuple(read.notes)
         fields["dropped"] = tuple(read.dropped)
+        fields["inputs"] = tuple(read.inputs)
         return cls(**fields)
 
 
@@ -107,6 +111,7 @@ class _File(BaseModel):
     predicted_bytes: int | None
     notes: list[str] = []
     dropped: list[str] = []
+    inputs: list[Annotated[str, Field(pattern=r"^[a-z]+[0-9]* [0-9]+(x[0-9]+)*$")]] = []
     sizes: dict[str, int]
     kept: dict[str, list[int]]
 

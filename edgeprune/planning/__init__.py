@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from torch import Tensor
+
 from edgeprune.blocks import blocks
 from edgeprune.channels import channel_groups
 from edgeprune.errors import BudgetError, PlanError
@@ -121,4 +123,10 @@ def _made(known: Known, widths: dict[str, int], strategy: str) -> Plan:
         criterion=known.scores.criterion,
         strategy=strategy,
         dropped=dropped,
+        inputs=tuple(_written(x) for x in known.graph.example_inputs),
     )
+
+
+def _written(x: Tensor) -> str:
+    """An input's type and shape, as in "float32 1x3x224x224"."""
+    return f"{str(x.dtype).removeprefix('torch.')} {'x'.join(map(str, x.shape))}"

@@ -178,7 +178,7 @@ def test_the_kernels_that_vanish_are_those_of_the_smaller_network(make: type) ->
         # an activation that was fused into the addition stays, by itself; delegate calls merge
         assert (said - really).total() <= 1
         assert all(op in ("add", "transpose", "delegate_call") for op, _ in said - really)
-        assert all(op in ("clamp", "relu", "transpose") for op, _ in really - said)
+        assert all(op in ("clamp", "relu", "transpose", "delegate_call") for op, _ in really - said)
 
 
 def problem(make: type) -> tuple[Graph, ChannelGroups, ByProduct]:
