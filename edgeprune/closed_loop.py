@@ -125,6 +125,7 @@ def close_the_loop(
     budget, target = wanted
     full = known.sizes
     limit_ms = latency_limit(budget, baseline.latency_ms)
+    cost = cost.with_blocks(known.blocks.known)
     cost = cost.corrected(full, baseline.latency_ms).size_corrected(full, baseline.size_bytes)
     asked_ms = None if limit_ms is None else limit_ms * AIM
     tries: list[_Try] = []
@@ -140,7 +141,7 @@ def close_the_loop(
                 if tries:
                     raise _out_of_reach(tries, limit_ms) from None
                 raise
-            if any(plan.kept == t.plan.kept for t in tries):
+            if any(plan.widths() == t.plan.widths() for t in tries):
                 break  # between two neighbouring steps of the staircase there is nothing
             artifact = lower(prune(known.graph, plan), target, candidate)
             attempt = _measured(plan, artifact, baseline, (budget, target, asked_ms))

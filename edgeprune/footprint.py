@@ -11,6 +11,7 @@ import torch
 from torch import fx
 from torch.utils.flop_counter import FlopCounterMode
 
+from edgeprune.blocks import blocks
 from edgeprune.graph import module_path
 from edgeprune.records import ChannelGroups, CostModel, Graph, Kernel, Layer, Widths
 
@@ -43,9 +44,13 @@ def compressed_bytes(path: Path) -> int:
 def layers(
     graph: Graph, groups: ChannelGroups, widths: Widths, cost: CostModel | None
 ) -> tuple[Layer, ...]:
-    """Every layer with weights, its (in, out) channels and predicted cost before and after."""
+    """Every layer with weights, its (in, out) channels and predicted cost before and after.
+
+    A layer in a dropped block is (0, 0) after.
+    """
     kernels = {name: k for k in (cost.kernels if cost is not None else ()) for name in k.nodes}
     full = groups.full_widths()
+    gone = {n for block in blocks(graph) if widths.get(block.key) == 0 for n in block.nodes}
     found = []
     for node in graph.program.graph.nodes:
         if not _has_weights(node):
@@ -60,9 +65,11 @@ def layers(
                 name=module_path(node) or str(node.args[1]),
                 op=str(node.target).removeprefix("aten.").removesuffix(".default"),
                 before=(reads[channel].at(full), makes[channel].at(full)),
-                after=(reads[channel].at(widths), makes[channel].at(widths)),
+                after=(0, 0)
+                if node.name in gone
+                else (reads[channel].at(widths), makes[channel].at(widths)),
                 before_us=_us(kernel, full, cost),
-                after_us=_us(kernel, widths, cost),
+                after_us=_us(kernel, widths, cost) if node.name not in gone else 0.0,
             )
         )
     return tuple(found)

@@ -23,6 +23,7 @@ from torch.export import Dim, ExportedProgram
 from edgeprune.errors import CaptureError
 from edgeprune.functional import functionalise
 from edgeprune.quiet import quiet
+from edgeprune.recompose import recompose
 from edgeprune.records import Graph
 from edgeprune.unfuse import unfuse
 
@@ -59,10 +60,12 @@ def capture(
         )
     if isinstance(model, ExportedProgram):
         program, dynamic = copy.deepcopy(model), _batch_is_open(model)
+        trains: tuple[bool, ...] = (False, True)  # whichever mode the user's model was in
     else:
         with _lent(model) as own:
             program, dynamic = _export(own, inputs)
-    module = _as_module(program)
+        trains = (False,)  # in eval mode, what is True was asked for
+    module = _as_module(program, trains)
     record_shapes(module, program)
     return Graph(module, tuple(x.detach().clone() for x in inputs), name, dynamic)
 
@@ -180,8 +183,11 @@ def _batch_is_open(program: ExportedProgram) -> bool:
     return bool(shapes) and all(len(s) and isinstance(s[0], torch.SymInt) for s in shapes)
 
 
-def _as_module(program: ExportedProgram) -> fx.GraphModule:
-    """The program as a plain GraphModule: functional, trainable, with its own parameters."""
+def _as_module(program: ExportedProgram, trains: tuple[bool, ...]) -> fx.GraphModule:
+    """The program as a plain GraphModule: functional, trainable, with its own parameters.
+
+    `trains` are the values of training flags that stand for the mode the model was in.
+    """
     unlifted = program.module(check_guards=False)
     assert isinstance(unlifted, fx.GraphModule)
     graph = unlifted.graph
@@ -189,8 +195,9 @@ def _as_module(program: ExportedProgram) -> fx.GraphModule:
         if node.op == "call_module" or node.target in _GUARDS:
             graph.erase_node(node)
     functionalise(graph)
+    recompose(graph)
     unfuse(graph)
-    _free_training_flags(graph)
+    _free_training_flags(graph, trains)
     graph.eliminate_dead_code()
     module = fx.GraphModule(unlifted, graph)
     own_tensors(module, unlifted, {})
@@ -198,11 +205,12 @@ def _as_module(program: ExportedProgram) -> fx.GraphModule:
     return module
 
 
-def _free_training_flags(graph: fx.Graph) -> None:
+def _free_training_flags(graph: fx.Graph, trains: tuple[bool, ...]) -> None:
     frozen = [
         node
         for node in graph.nodes
-        if node.target in _TRAINING_ARGUMENT and node.args[_TRAINING_ARGUMENT[node.target]] is False
+        if node.target in _TRAINING_ARGUMENT
+        and any(node.args[_TRAINING_ARGUMENT[node.target]] is flag for flag in trains)
     ]
     if not frozen:
         return

@@ -1,4 +1,4 @@
-"""The plan: which channels of each group stay. The waist of the house.
+"""The plan: which channels of each group stay, which blocks go. The waist of the house.
 
 Everything before it only reads the graph; everything after it only executes the plan. It is a small
 JSON file that can be diffed, edited by hand, checked and replayed.
@@ -7,23 +7,26 @@ JSON file that can be diffed, edited by hand, checked and replayed.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgeprune.errors import PlanError
-from edgeprune.records import ChannelGroups, Sparsity
+from edgeprune.records import ChannelGroups, Sparsity, block_key
+from edgeprune.usercode import close_matches
 
 SCHEMA = "edgeprune-plan/1"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Kept channels by group name, with what was asked for and what was predicted.
+    """Kept channels by group name and dropped blocks, with what was asked for and predicted.
 
     `kept[group]` are channel indices in ascending order; a group that is not named keeps all.
+    `dropped` names residual blocks (see blocks.py) whose branch goes whole. `inputs` are the
+    model's inputs as they were when it was captured, as in "float32 1x3x224x224".
     `fingerprint` is the graph's (structure, not weights): a plan applies only to its own graph.
     `sparsity` names single weights of what is left that become zero.
     """
@@ -39,13 +42,16 @@ class Plan:
     predicted_bytes: int | None = None
     notes: tuple[str, ...] = field(default=())
     sparsity: Sparsity | None = None
+    dropped: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
 
     def widths(self) -> dict[str, int]:
-        """Channels kept by group."""
-        return {
+        """Channels kept by group, and 0 for every dropped block."""
+        kept = {
             name: len(self.kept[name]) if name in self.kept else size
             for name, size in self.sizes.items()
         }
+        return {**kept, **{block_key(name): 0 for name in self.dropped}}
 
     def to_json(self) -> str:
         """The plan as JSON text, one line per group."""
@@ -62,6 +68,8 @@ class Plan:
             "predicted_ms": self.predicted_ms,
             "predicted_bytes": self.predicted_bytes,
             "notes": list(self.notes),
+            **({"dropped": list(self.dropped)} if self.dropped else {}),
+            **({"inputs": list(self.inputs)} if self.inputs else {}),
             "sizes": dict(self.sizes),
         }
         if self.sparsity is not None:
@@ -91,6 +99,8 @@ class Plan:
             fields["sparsity"] = Sparsity(**read.sparsity.model_dump())
         fields["kept"] = {name: tuple(kept) for name, kept in read.kept.items()}
         fields["notes"] = tuple(read.notes)
+        fields["dropped"] = tuple(read.dropped)
+        fields["inputs"] = tuple(read.inputs)
         return cls(**fields)
 
 
@@ -116,12 +126,17 @@ class _File(BaseModel):
     predicted_bytes: int | None
     notes: list[str] = []
     sparsity: _Sparsity | None = None
+    dropped: list[str] = []
+    inputs: list[Annotated[str, Field(pattern=r"^[a-z]+[0-9]* [0-9]+(x[0-9]+)*$")]] = []
     sizes: dict[str, int]
     kept: dict[str, list[int]]
 
 
-def check_plan(plan: Plan, groups: ChannelGroups) -> None:
-    """Raise PlanError, listing everything that keeps `plan` from applying to these groups."""
+def check_plan(plan: Plan, groups: ChannelGroups, blocks: Collection[str] = ()) -> None:
+    """Raise PlanError, listing everything that keeps `plan` from applying to these groups.
+
+    `blocks` are the names of the graph's residual blocks.
+    """
     if plan.fingerprint != groups.fingerprint:
         raise PlanError(
             f"the plan was made for another graph (fingerprint {plan.fingerprint}, this one is "
@@ -131,7 +146,7 @@ def check_plan(plan: Plan, groups: ChannelGroups) -> None:
     problems = []
     for name, kept in plan.kept.items():
         if name not in known:
-            problems.append(f"{name}: no such group")
+            problems.append(f"{name}: no such group{close_matches(name, known)}")
             continue
         group = known[name]
         if sorted(set(kept)) != list(kept):
@@ -158,5 +173,19 @@ def check_plan(plan: Plan, groups: ChannelGroups) -> None:
                     f"{', '.join(names)}: must keep equal counts on both sides of a shuffle, "
                     f"not {[int(s) for s in sums]}"
                 )
+    problems += _wrong_blocks(plan.dropped, blocks)
     if problems:
         raise PlanError(f"the plan has {len(problems)} problem(s): " + "; ".join(problems))
+
+
+def _wrong_blocks(dropped: Iterable[str], known: Collection[str]) -> list[str]:
+    problems = []
+    seen: set[str] = set()
+    for name in dropped:
+        if name not in known:
+            among = close_matches(name, known) or f" (there are {', '.join(known) or 'none'})"
+            problems.append(f"{name}: no such block to drop{among}")
+        elif name in seen:
+            problems.append(f"{name}: dropped twice")
+        seen.add(name)
+    return problems

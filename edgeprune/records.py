@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Verdict = Literal["met", "missed", "undecidable"]
 Widths = Mapping[str, int]
-"""Channels kept, by group name."""
+"""Channels kept, by group name; a dropped block is 0 under its `Block.key`."""
 
 
 class Progress(Protocol):
@@ -166,6 +166,31 @@ class ChannelGroups:
         return {group.name: group.size for group in self.groups}
 
 
+def block_key(name: str) -> str:
+    """A block's name among widths, apart from groups' names."""
+    return f"block:{name}"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A residual branch that can be dropped whole: `add` becomes the operand that is not `branch`.
+
+    `add` and `branch` are node names; `nodes` are the nodes that are computed for the branch only,
+    in the graph's order, and `parameters` the parameters and buffers that nothing else reads.
+    """
+
+    name: str
+    add: str
+    branch: str
+    nodes: tuple[str, ...]
+    parameters: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """Its name among widths, where 0 says that the block is dropped (see `Widths`)."""
+        return block_key(self.name)
+
+
 @dataclass(frozen=True)
 class Scores:
     """Importance of each channel: one float array of length `group.size` per group name."""
@@ -226,13 +251,14 @@ class Kernel:
     """A kernel whose sizes depend on widths: a `KernelKey` with `Extent`s for sizes.
 
     `nodes` names the graph nodes it executes; `shapes` and the values of `attrs` may hold
-    `Extent`s.
+    `Extent`s. `blocks` are the keys of the blocks without which it is not executed.
     """
 
     op: str
     nodes: tuple[str, ...]
     shapes: tuple[tuple[Extent, ...], ...]
     attrs: tuple[tuple[str, Any], ...] = ()
+    blocks: tuple[str, ...] = ()
 
     @property
     def groups(self) -> frozenset[str]:
@@ -242,7 +268,9 @@ class Kernel:
         return frozenset(name for e in extents for name in e.groups)
 
     def at(self, widths: Widths) -> KernelKey:
-        """The concrete kernel under `widths`."""
+        """The concrete kernel under `widths`; one without shapes where a block of it is dropped."""
+        if any(widths.get(block, 1) == 0 for block in self.blocks):
+            return KernelKey(self.op, ())
         return KernelKey(
             self.op,
             tuple(tuple(e.at(widths) for e in shape) for shape in self.shapes),
@@ -280,6 +308,10 @@ class CostModel(Protocol):
 
     def size_corrected(self, widths: Widths, measured_bytes: int) -> CostModel:
         """A model whose size agrees with a lowered program at `widths`."""
+        ...
+
+    def with_blocks(self, blocks: Sequence[Block]) -> CostModel:
+        """The same model, whose kernels know which of `blocks` they vanish with."""
         ...
 
 
@@ -401,6 +433,8 @@ class FitOptions:
     """In how many cuts the channels go, with training between them (iterative pruning)."""
     seed: int = 0
     force: bool = False
+    drop_blocks: bool = False
+    """Whether residual blocks may be dropped whole."""
 
 
 # --- report ----------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from edgeprune.blocks import blocks
 from edgeprune.closed_loop import Baseline, close_the_loop, judge
 from edgeprune.cost import profile
 from edgeprune.data import Data, evaluate
@@ -21,7 +22,7 @@ from edgeprune.iterative import Standing
 from edgeprune.lowering import lower
 from edgeprune.measuring import Effort, compare, parity
 from edgeprune.models import LoadedModel
-from edgeprune.planning import Known
+from edgeprune.planning import Blocks, Known
 from edgeprune.plans import Plan
 from edgeprune.quiet import quiet
 from edgeprune.records import (
@@ -40,7 +41,7 @@ from edgeprune.records import (
     Target,
 )
 from edgeprune.run import Run, write_atomically
-from edgeprune.scoring import score
+from edgeprune.scoring import score, score_blocks
 from edgeprune.sparsity import check_sparsity
 from edgeprune.tune import TrainingSession, train
 
@@ -105,6 +106,7 @@ def begin(model: LoadedModel, data: Data | None, options: FitOptions, progress: 
         "recipe": asdict(options.recipe),
         "baseline epochs": options.baseline_epochs,
         "criterion": _criterion(options, data),
+        "drop blocks": options.drop_blocks,
         "seed": options.seed,
         "sparsity": None if options.sparsity is None else asdict(options.sparsity),
         "strategy": options.strategy,
@@ -199,7 +201,9 @@ def make_plan(
 
 def known_of(work: Work, cut: Standing, scores: Scores) -> Known:
     """What planning rests on after the cuts made so far."""
-    return Known(cut.whole, cut.left, scores, work.options.strategy, cut.plan)
+    return Known(
+        cut.whole, cut.left, scores, work.options.strategy, cut.plan, _blocks(work, cut.whole)
+    )
 
 
 def measured_baseline(work: Work, baseline: Artifact) -> Baseline:
@@ -208,6 +212,15 @@ def measured_baseline(work: Work, baseline: Artifact) -> Baseline:
     work.progress("measure baseline", 0, 0, target.name)
     (measured,) = compare([baseline], target, Effort(processes=2), work.progress)
     return Baseline(baseline.path, measured.median_ms, baseline.size_bytes)
+
+
+def _blocks(work: Work, graph: Graph) -> Blocks:
+    """The residual blocks, with the importance of those that may be dropped."""
+    found = blocks(graph)
+    if not work.options.drop_blocks:
+        return Blocks(found)
+    in_loss = work.data if work.criterion == "taylor" else None  # the units of the channels' scores
+    return Blocks(found, score_blocks(graph, found, in_loss))
 
 
 # --- recovery ----------------------------------------------------------------------------------

@@ -1,9 +1,10 @@
-"""Graph + Plan → a smaller graph, or the same graph with the removed channels zeroed.
+"""Graph + Plan → a smaller graph, or the same graph with what is removed zeroed.
 
 The rules that found the groups are run again, now on the ids that the plan keeps, in the order in
 which the smaller tensors really hold them. A parameter that is read in another order than its own
 (after a channel shuffle) has its slices reordered; whatever was united must still line up, or the
-surgery stops with an error instead of making a wrong network.
+surgery stops with an error instead of making a wrong network. Blocks are dropped last, from the
+graph whose channels are already cut.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
+from edgeprune.blocks import blocks
 from edgeprune.channels.analysis import Analysis, Ids, analyse
 from edgeprune.channels.core import Call, Flow, Label, Value, labelled, run, spread
 from edgeprune.channels.grouping import partition
 from edgeprune.channels.resize import Remaining, resized
+from edgeprune.dropping import chosen, drop, scale_branches
 from edgeprune.errors import PlanError
 from edgeprune.graph import attribute, own_tensors
 from edgeprune.plans import Plan, check_plan
@@ -31,7 +34,7 @@ from edgeprune.sparsity import sparsify
 
 
 def prune(graph: Graph, plan: Plan) -> Graph:
-    """The network without the channels that `plan` removes; `graph` is left as it was.
+    """The network without the channels and blocks that `plan` removes; `graph` stays as it was.
 
     Parameters keep their names and are new tensors. Where the plan has `sparsity`, weights of what
     is left are zero. Raises PlanError when the plan does not fit.
@@ -52,6 +55,8 @@ def prune(graph: Graph, plan: Plan) -> Graph:
         node.meta["shape"] = _shapes(held[original]) if original in held else None
     module = fx.GraphModule(graph.program, smaller)
     own_tensors(module, graph.program, execution.positions)
+    if plan.dropped:
+        drop(module, chosen(blocks(graph), plan.dropped))
     module.train(graph.program.training)
     pruned = Graph(module, graph.example_inputs, graph.name, graph.dynamic_batch)
     return pruned if plan.sparsity is None else sparsify(pruned, plan.sparsity)
@@ -64,7 +69,7 @@ def kept_positions(graph: Graph, plan: Plan) -> Mapping[tuple[str, int], Ids]:
 
 
 def mask(graph: Graph, plan: Plan) -> Graph:
-    """The network at full size with every slice of the removed channels set to zero."""
+    """The network at full size, with what `plan` removes zeroed: slices, and whole branches."""
     left = remaining(graph, plan)
     module = fx.GraphModule(graph.program, copy.deepcopy(graph.program.graph))
     for node, original in zip(module.graph.nodes, graph.program.graph.nodes, strict=True):
@@ -78,6 +83,7 @@ def mask(graph: Graph, plan: Plan) -> Graph:
                     continue
                 dead = torch.from_numpy(np.flatnonzero(~left.stays(ids)))
                 state[name].index_fill_(dim, dead, 0.0)
+    scale_branches(module, [(block, 0.0) for block in chosen(blocks(graph), plan.dropped)])
     module.train(graph.program.training)
     return Graph(module, graph.example_inputs, graph.name, graph.dynamic_batch)
 
@@ -91,7 +97,7 @@ def _executed(graph: Graph, plan: Plan) -> tuple[_Execution, dict[fx.Node, Any]]
 
 def remaining(graph: Graph, plan: Plan) -> Remaining:
     found = partition(graph)
-    check_plan(plan, found.groups)
+    check_plan(plan, found.groups, [block.name for block in blocks(graph)])
     analysis = analyse(graph)
     alive = np.ones(int(analysis.classes.max()) + 1, dtype=bool)
     for name, kept in plan.kept.items():

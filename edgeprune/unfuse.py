@@ -188,9 +188,7 @@ def _equal(a: Any, b: Any) -> bool:
 # --- the second form -----------------------------------------------------------------------------
 
 
-def _rewritten(
-    graph: fx.Graph, trail: _Trail, run: tuple[int, list[int]], index: int
-) -> fx.Node:
+def _rewritten(graph: fx.Graph, trail: _Trail, run: tuple[int, list[int]], index: int) -> fx.Node:
     """slice → reshape → the steps, for one index of the picked dimension."""
     source = trail.reshape.args[0]
     assert isinstance(source, fx.Node)

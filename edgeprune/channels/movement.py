@@ -12,7 +12,7 @@ from torch import Tensor
 
 from edgeprune.channels.core import Flow, Label, Shape, Value, aten, labelled, rule
 from edgeprune.channels.elementwise import join
-from edgeprune.channels.layout import Split, tidy
+from edgeprune.channels.layout import tidy
 from edgeprune.channels.reshape import reshaped
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from edgeprune.channels.core import Flow, Label, Shape, Value, aten, labelled, rule
+from edgeprune.channels.core import Flow, Value, aten, rule
 from edgeprune.channels.elementwise import join
 from edgeprune.channels.movement import permute, unsqueeze
 from edgeprune.channels.reduction import crosses, summed

@@ -129,7 +129,9 @@ def unflatten(left: Remaining, node: fx.Node, args: Any, kwargs: Any) -> Argumen
     dim %= len(left.value(x).shape)
     full = left.value(node).shape
     inner = [
-        size if size == -1 or left.size(node, dim + i) == full[dim + i] else left.size(node, dim + i)
+        size
+        if size == -1 or left.size(node, dim + i) == full[dim + i]
+        else left.size(node, dim + i)
         for i, size in enumerate(sizes)
     ]
     return (x, dim, inner), kwargs

@@ -17,6 +17,7 @@ from edgeprune.cli.options import (
     CriterionOption,
     DataOption,
     DownloadOption,
+    DropBlocksOption,
     InputOption,
     JsonOption,
     MaxDropOption,
@@ -89,6 +90,7 @@ def fit(  # one parameter per option: that is how Typer reads a command line
     sparsity: SparsityOption = None,
     sparsity_pattern: PatternOption = None,
     sparsity_scope: ScopeOption = None,
+    drop_blocks: DropBlocksOption = False,
     seed: SeedOption = 0,
     out: Annotated[
         Path | None,
@@ -142,6 +144,7 @@ def fit(  # one parameter per option: that is how Typer reads a command line
         rounds=cuts,
         seed=seed,
         force=force,
+        drop_blocks=drop_blocks,
     )
     check_criterion(criterion, data)
     with progress() as report_progress:

@@ -40,7 +40,8 @@ def inspect(
     """Show what can be pruned, what is pinned and why, and what each kernel costs.
 
     A group is a set of channels that must live or die together. Groups with several
-    parts (grouped convolutions, channel shuffles) keep the same number in each.
+    parts (grouped convolutions, channel shuffles) keep the same number in each. A
+    residual block is a branch that is added to its own input, and can go whole.
 
     \b
     Examples:
@@ -67,6 +68,8 @@ def inspect(
 
 
 def _document(graph: Graph, groups: ChannelGroups, costs: CostModel | None) -> dict[str, Any]:
+    from edgeprune.blocks import blocks
+
     document: dict[str, Any] = {
         "model": graph.name,
         "input_shape": list(graph.example_inputs[0].shape),
@@ -85,6 +88,7 @@ def _document(graph: Graph, groups: ChannelGroups, costs: CostModel | None) -> d
             for group in groups.groups
         ],
         "pinned": groups.pinned,
+        "blocks": [{"name": block.name, "parameters": block.parameters} for block in blocks(graph)],
     }
     if costs is not None:
         widths = groups.full_widths()
@@ -118,6 +122,7 @@ def _show(graph: Graph, groups: ChannelGroups, costs: CostModel | None) -> None:
     for pin in groups.pinned:
         where = f", {pin.source}" if pin.source not in ("", pin.op) else ""
         show.line(f"  {pin.name}: {pin.size} channels, by {pin.op}{where}\n    {pin.reason}")
+    _show_blocks(graph)
     if costs is not None:
         widths = groups.full_widths()
         show.rich(_kernels_table(groups, costs))
@@ -125,6 +130,19 @@ def _show(graph: Graph, groups: ChannelGroups, costs: CostModel | None) -> None:
             f"predicted: {show_ms(costs.latency_ms(widths))}, "
             f".pte of {show_bytes(costs.size_bytes(widths))}"
         )
+
+
+def _show_blocks(graph: Graph) -> None:
+    """The blocks that `edgeprune plan --drop NAME` takes out, with what they hold."""
+    from edgeprune.blocks import blocks
+
+    found = blocks(graph)
+    if found:
+        show.line(f"residual blocks that can be dropped whole: {len(found)}")
+    sizes = {name: p.numel() for name, p in graph.module().named_parameters()}
+    for block in found:
+        held = sum(sizes.get(name, 0) for name in block.parameters)
+        show.line(f"  {block.name}: {show_count(held)} parameters")
 
 
 def _groups_table(groups: ChannelGroups) -> Table:

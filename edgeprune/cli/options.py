@@ -91,6 +91,10 @@ ScopeOption = Annotated[
         help="Count the share in every layer (the default), or over all: layer, global.",
     ),
 ]
+DropBlocksOption = Annotated[
+    bool,
+    typer.Option("--drop-blocks", help="Let the budget drop residual blocks whole."),
+]
 SeedOption = Annotated[int, typer.Option(metavar="N", help="Seed of all that is random.")]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print the whole result as one JSON document.")

@@ -1,4 +1,4 @@
-"""`edgeprune plan`: which channels to keep, as a small JSON file."""
+"""`edgeprune plan`: which channels to keep and blocks to drop, as a small JSON file."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from edgeprune.cli.options import (
     CriterionOption,
     DataOption,
     DownloadOption,
+    DropBlocksOption,
     InputOption,
     JsonOption,
     ModelOption,
@@ -67,6 +68,11 @@ def plan(  # one parameter per option: that is how Typer reads a command line
     sparsity: SparsityOption = None,
     sparsity_pattern: PatternOption = None,
     sparsity_scope: ScopeOption = None,
+    drop_blocks: DropBlocksOption = False,
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Drop this residual block; may be given several times."),
+    ] = None,
     criterion: CriterionOption = None,
     batch_size: BatchOption = DataChoice.batch_size,
     seed: SeedOption = 0,
@@ -77,8 +83,9 @@ def plan(  # one parameter per option: that is how Typer reads a command line
 
     Either for a budget on a target, from the predicted cost of its kernels, or a
     share of the channels with --keep: of every group, or with --strategy global of
-    all in one ranking. The file can be read, edited, compared
-    and given to `edgeprune lower --plan`.
+    all in one ranking. Residual blocks go whole where --drop names them, or where
+    --drop-blocks leaves it to the budget; `edgeprune inspect` lists them. The file
+    can be read, edited, compared and given to `edgeprune lower --plan`.
 
     \b
     Examples:
@@ -86,14 +93,20 @@ def plan(  # one parameter per option: that is how Typer reads a command line
       edgeprune plan --model torchvision:resnet18 --keep 0.5 --strategy global
       edgeprune plan --model net.py:make --weights net.pth --speedup 2
       edgeprune plan --model torchvision:resnet18 --data digits --budget-ms 3
+      edgeprune plan --model torchvision:resnet18 --drop layer3.1 --drop layer4.1
     """
     budget = budget_from(budget_ms, speedup, budget_mb, None)
+    asked = any(value is not None for value in (budget_ms, speedup, budget_mb))
+    if keep is None and drop and not asked:
+        keep = 1.0  # the named blocks, and nothing else
     if keep is None:
         require_budget(budget, ", or --keep for a share of the channels")
     elif not 0 < keep <= 1:
         raise EdgepruneError(f"--keep {keep:g} must be above 0 and at most 1, as in --keep 0.5")
-    elif any(value is not None for value in (budget_ms, speedup, budget_mb)):
+    elif asked:
         raise EdgepruneError("--keep and a budget exclude one another: give one of them")
+    elif drop_blocks:
+        raise EdgepruneError("--drop-blocks is for a budget: with --keep, name blocks with --drop")
     chosen_strategy = _strategy(strategy, keep)
     zeros = sparsity_from(sparsity, sparsity_pattern, sparsity_scope)
     path = claim_file(out)
@@ -106,22 +119,39 @@ def plan(  # one parameter per option: that is how Typer reads a command line
             DataChoice(data, batch_size, seed, download),
             report_progress,
         )
+        from edgeprune.blocks import blocks
         from edgeprune.channels import channel_groups
         from edgeprune.planning import plan as make_plan
-        from edgeprune.scoring import score
+        from edgeprune.scoring import score, score_blocks
 
         report_progress("channels", 0, 0, graph.name)
         groups = channel_groups(graph)
         by = criterion or ("l2" if loaded_data is None else "taylor")
         report_progress("scores", 0, 0, by)
         scores = score(graph, groups, by, loaded_data)
+        named = tuple(drop or ())
         if chosen is None:
-            made = make_plan(graph, groups, scores, keep=keep, strategy=chosen_strategy)
+            made = make_plan(graph, groups, scores, keep=keep, strategy=chosen_strategy, drop=named)
         else:
             from edgeprune.cost import profile
 
             cost = profile(graph, chosen, groups, progress=report_progress)
-            made = make_plan(graph, groups, scores, cost, budget=budget, strategy=chosen_strategy)
+            by_name = None
+            if drop_blocks:
+                # in the units of the channels' scores
+                by_name = score_blocks(
+                    graph, blocks(graph), loaded_data if by == "taylor" else None
+                )
+            made = make_plan(
+                graph,
+                groups,
+                scores,
+                cost,
+                budget=budget,
+                strategy=chosen_strategy,
+                drop=named,
+                droppable=by_name,
+            )
             made = replace(made, target=chosen.name)
         made = replace(made, sparsity=zeros)
     text = made.to_json()
@@ -132,6 +162,8 @@ def plan(  # one parameter per option: that is how Typer reads a command line
     kept = sum(len(channels) for channels in made.kept.values())
     total = sum(group.size for group in groups.groups)
     show.line(f"{path}: keeps {kept} of {total} channels in {len(groups.groups)} groups")
+    if made.dropped:
+        show.line(f"drops {', '.join(made.dropped)}")
     if made.predicted_ms is not None:
         size = (
             "" if made.predicted_bytes is None else f", .pte of {show_bytes(made.predicted_bytes)}"

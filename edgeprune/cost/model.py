@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
@@ -11,9 +11,10 @@ from math import prod
 
 from edgeprune.cost.curves import Curve, Family, Point, canonical, place
 from edgeprune.cost.grid import Grid, Tiles, whole_groups
+from edgeprune.cost.kernels import in_blocks
 from edgeprune.cost.xnnpack_graph import FLOAT_BYTES
 from edgeprune.cost.xnnpack_nodes import WEIGHTED
-from edgeprune.records import Extent, Kernel, KernelKey, Widths
+from edgeprune.records import Block, Extent, Kernel, KernelKey, Widths
 
 _FEWEST_STEPS, _MOST_STEPS = 6, 16
 _TINY_GROUP = 8
@@ -60,8 +61,9 @@ class MeasuredCost:
 
     def size_bytes(self, widths: Widths) -> int:
         """Predicted .pte size, bytes, corrections included."""
-        weights = sum(weight_bytes(kernel.at(widths)) for kernel in self.kernels)
-        return _FILE_BYTES + weights + _KERNEL_BYTES * len(self.kernels) + self.offset_bytes
+        keys = [key for kernel in self.kernels if (key := kernel.at(widths)).shapes]
+        weights = sum(weight_bytes(key) for key in keys)
+        return _FILE_BYTES + weights + _KERNEL_BYTES * len(keys) + self.offset_bytes
 
     def corrected(self, widths: Widths, measured_ms: float) -> MeasuredCost:
         """The model whose latency at `widths` is `measured_ms`: all kernels by one factor."""
@@ -73,6 +75,10 @@ class MeasuredCost:
         return replace(
             self, offset_bytes=self.offset_bytes + measured_bytes - self.size_bytes(widths)
         )
+
+    def with_blocks(self, blocks: Sequence[Block]) -> MeasuredCost:
+        """The model whose kernels vanish with `blocks` where widths say that they are dropped."""
+        return replace(self, kernels=in_blocks(self.kernels, blocks))
 
     def steps(self, group: str) -> tuple[int, ...]:
         """Kept-channel counts of `group` worth offering to a planner, ascending, full size last.
@@ -109,7 +115,7 @@ class MeasuredCost:
 
     def _interpolated(self, key: KernelKey) -> float:
         if not key.shapes or any(0 in shape for shape in key.shapes):
-            return 0.0  # a branch that lost all its channels is not executed
+            return 0.0  # a dropped block, or a branch that lost all its channels, is not executed
         family, point = place(key)
         found = self._curve(family, point)
         if found is None and key.op in WEIGHTED:

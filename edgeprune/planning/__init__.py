@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
+from torch import Tensor
+
+from edgeprune.blocks import blocks
 from edgeprune.channels import channel_groups
 from edgeprune.choices import STRATEGIES, Strategy
 from edgeprune.errors import BudgetError, PlanError
-from edgeprune.planning.search import Limits, Search
+from edgeprune.planning.search import Blocks, Limits, Search, Usage
 from edgeprune.planning.shares import SHARINGS, widest
 from edgeprune.planning.widths import strongest
 from edgeprune.plans import Plan, check_plan
 from edgeprune.records import Budget, ChannelGroups, CostModel, Graph, Scores
 from edgeprune.scoring import score
 
-__all__ = ["Known", "Limits", "by_hand", "plan", "plan_within", "share_of"]
+__all__ = ["Blocks", "Known", "Limits", "by_hand", "plan", "plan_within", "share_of"]
 
 
 @dataclass(frozen=True)
 class Known:
-    """What planning rests on: groups and scores of a graph, and how widths are chosen.
+    """What planning rests on: groups and scores of a graph, the blocks that may go, and how widths
+    are chosen.
 
     With `before`, an earlier cut of `graph`, groups and scores are of the channels that it left,
     under the names that they have in `graph`; plans are of `graph` all the same.
@@ -31,6 +35,7 @@ class Known:
     scores: Scores
     strategy: Strategy = "budget"
     before: Plan | None = None
+    blocks: Blocks = field(default_factory=Blocks)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -39,7 +44,7 @@ class Known:
         return self.groups.full_widths() if before is None else dict(before.sizes)
 
 
-def plan(
+def plan(  # what is known, then what is wished: each may be left out
     graph: Graph,
     groups: ChannelGroups | None = None,
     scores: Scores | None = None,
@@ -48,22 +53,30 @@ def plan(
     budget: Budget | None = None,
     keep: float | Mapping[str, int] | None = None,
     strategy: Strategy | None = None,
+    drop: Sequence[str] = (),
+    droppable: Mapping[str, float] | None = None,
 ) -> Plan:
-    """Which channels stay.
+    """Which channels stay, and which residual blocks go.
 
     With `keep` as a share (0 < keep <= 1): that share of every group ("local"), or of all channels
     in one ranking by score ("global"), no target needed; as a mapping: that many channels of the
     groups it names, all of the others. With `cost` and a `budget`: the most importance kept within
     it, or with a strategy the largest share that fits; a speed-up is relative to the predicted
-    latency of the full network. Scores default to L2 magnitude. Raises BudgetError when the budget
-    is below what can be reached, PlanError when neither or both of keep and budget are given.
+    latency of the full network. The blocks named in `drop` go in any case; those of `droppable`
+    (their importance by name, see `scoring.score_blocks`) may go where a budget asks for it. Scores
+    default to L2 magnitude. Raises BudgetError when the budget is below what can be reached,
+    PlanError when neither or both of keep and budget are given, or a block does not exist.
     """
     groups = groups if groups is not None else channel_groups(graph)
     scores = scores if scores is not None else score(graph, groups, "l2")
     chosen: Strategy = strategy or ("local" if budget is None else "budget")
     if chosen not in STRATEGIES:
         raise PlanError(f"no strategy {chosen!r}: there are {', '.join(STRATEGIES)}")
-    known = Known(graph, groups, scores, chosen)
+    droppables = Blocks(blocks(graph), droppable or {}, tuple(drop))
+    known = Known(graph, groups, scores, chosen, blocks=droppables)
+    if drop:
+        check_plan(_made(known, groups.full_widths(), ""), groups, _names(known))
+        keep = 1.0 if keep is None and budget is None else keep
     if (keep is None) == (budget is None):
         raise PlanError("plan needs either keep=SHARE or budget=Budget(...), not both")
     if isinstance(keep, Mapping):
@@ -102,7 +115,7 @@ def by_hand(known: Known, keep: Mapping[str, int]) -> Plan:
     if unknown:
         raise PlanError(f"no such group: {', '.join(unknown)}; there are {', '.join(widths)}")
     made = _made(known, {**widths, **keep}, strategy="by hand")
-    check_plan(made, known.groups)
+    check_plan(made, known.groups, _names(known))
     return made
 
 
@@ -112,12 +125,25 @@ def plan_within(known: Known, cost: CostModel, limits: Limits) -> Plan:
     if limits.latency_ms is None and limits.size_bytes is None:
         raise BudgetError("no budget: give a latency, a speed-up or a size")
     if known.strategy == "budget":
-        widths, usage = Search(known.groups, known.scores, cost, limits).solve()
+        widths, usage = _searched(known, cost, limits)
     else:
         sharing = SHARINGS[known.strategy]
         widths, usage = widest(sharing, (known.groups, known.scores), cost, limits)
     made = _made(known, widths, known.strategy)
     return replace(made, predicted_ms=round(usage.latency_ms, 6), predicted_bytes=usage.size_bytes)
+
+
+def _searched(known: Known, cost: CostModel, limits: Limits) -> tuple[dict[str, int], Usage]:
+    try:
+        return Search(known.groups, known.scores, cost, limits, known.blocks).solve()
+    except BudgetError as error:
+        if known.blocks.known and not known.blocks.importance:
+            raise BudgetError(f"{error}; or let residual blocks go, with --drop-blocks") from None
+        raise
+
+
+def _names(known: Known) -> list[str]:
+    return [block.name for block in known.blocks.known]
 
 
 def _made(known: Known, widths: dict[str, int], strategy: str) -> Plan:
@@ -128,6 +154,8 @@ def _made(known: Known, widths: dict[str, int], strategy: str) -> Plan:
             name: tuple(earlier[name][i] for i in channels) if name in earlier else channels
             for name, channels in kept.items()
         }
+    found = [b.name for b in known.blocks.known if widths.get(b.key) == 0]
+    dropped = (*known.blocks.dropped, *(n for n in found if n not in known.blocks.dropped))
     return Plan(
         kept=kept,
         sizes=known.sizes,
@@ -135,4 +163,11 @@ def _made(known: Known, widths: dict[str, int], strategy: str) -> Plan:
         model=known.graph.name,
         criterion=known.scores.criterion,
         strategy=strategy,
+        dropped=dropped,
+        inputs=tuple(_written(x) for x in known.graph.example_inputs),
     )
+
+
+def _written(x: Tensor) -> str:
+    """An input's type and shape, as in "float32 1x3x224x224"."""
+    return f"{str(x.dtype).removeprefix('torch.')} {'x'.join(map(str, x.shape))}"

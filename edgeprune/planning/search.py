@@ -4,6 +4,10 @@ Every family of groups starts at full width. While a budget is exceeded, the mov
 of its narrower levels) that loses the least importance per share of budget gained is made; then
 whatever still fits is given back, the best first. Latency is a staircase and a kernel depends on
 two groups, so all narrower levels are looked at, not only the next one.
+
+A residual block that may be dropped is a family of two levels, there or not. Dropping it takes its
+kernels away, so that families which only those kernels know go back to full width: what they had
+given up is no longer lost.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from numpy.typing import NDArray
 
 from edgeprune.errors import BudgetError
 from edgeprune.planning.widths import families, least, nearest
-from edgeprune.records import ChannelGroup, ChannelGroups, CostModel, Kernel, Scores
+from edgeprune.records import Block, ChannelGroup, ChannelGroups, CostModel, Kernel, Scores, Widths
 from edgeprune.units import show_bytes, show_ms
 
 SHARES = tuple(i / 16 for i in range(16, 0, -1))
@@ -39,8 +43,21 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Blocks:
+    """A network's residual blocks: `known` are all, `importance` those that may be dropped (by
+    name, in the scores' units), `dropped` the names of those that are dropped in any case."""
+
+    known: tuple[Block, ...] = ()
+    importance: Mapping[str, float] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Level:
-    """One choice for a family: the widths of its groups and the importance that they keep."""
+    """One choice for a family: the widths of its groups and the importance that they keep.
+
+    A block is a family too: its widths are 1 or 0 under its key.
+    """
 
     widths: tuple[tuple[str, int], ...]
     importance: float
@@ -62,16 +79,24 @@ class Search:
     scores: Scores
     cost: CostModel
     limits: Limits
+    blocks: Blocks = field(default_factory=Blocks)
     levels: list[tuple[Level, ...]] = field(init=False)
     choice: list[int] = field(init=False)
     widths: dict[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
         members = families(self.groups)
+        free = [b for b in self.blocks.known if b.name in self.blocks.importance]
+        free = [b for b in free if b.name not in self.blocks.dropped]
+        self.cost = self.cost.with_blocks(self.blocks.known) if self.blocks.known else self.cost
         self.levels = [self._levels(family) for family in members]
-        self.choice = [0] * len(members)
-        self.widths = self.groups.full_widths()
-        self._touched = self._kernels_of(members)
+        self.levels += [_present_or_not(b, self.blocks.importance[b.name]) for b in free]
+        self.choice = [0] * len(self.levels)
+        gone = {b.key: 0 for b in self.blocks.known if b.name in self.blocks.dropped}
+        self.widths = {**self.groups.full_widths(), **gone}
+        self._touched = self._kernels_of(
+            [tuple(g.name for g in family) for family in members] + [(b.key,) for b in free]
+        )
         self._scale = self._us_to_ms()
 
     def solve(self) -> tuple[dict[str, int], Usage]:
@@ -102,8 +127,27 @@ class Search:
             there = self.levels[i][level]
             gained = self._gain(i, there, usage)
             if gained > 1e-9:
-                best = min(best, ((here.importance - there.importance) / gained, level))
+                lost = here.importance - there.importance - self._spared(i, there)
+                best = min(best, (lost / gained, level))
         return best
+
+    def _spared(self, i: int, level: Level) -> float:
+        """What families that a move makes idle have given up, and get back."""
+        return sum(
+            self.levels[j][0].importance - self.levels[j][self.choice[j]].importance
+            for j in self._made_idle(i, level)
+        )
+
+    def _made_idle(self, i: int, level: Level) -> list[int]:
+        """Families below full width whose kernels are all gone after a move."""
+        if all(width for _, width in level.widths):
+            return []
+        there = {**self.widths, **dict(level.widths)}
+        return [
+            j
+            for j in self._shared[i] - {i}
+            if self.choice[j] and all(_is_gone(kernel, there) for kernel in self._touched[j])
+        ]
 
     def _give_back(self) -> None:
         """Widen what still fits, most importance per share of budget first."""
@@ -124,6 +168,9 @@ class Search:
             self._set(best[1], best[2])
 
     def _set(self, i: int, level: int) -> None:
+        for j in self._made_idle(i, self.levels[i][level]):
+            self.choice[j] = 0
+            self.widths.update(self.levels[j][0].widths)
         self.choice[i] = level
         self.widths.update(self.levels[i][level].widths)
 
@@ -153,12 +200,12 @@ class Search:
         total = sum(self._kernel_us(k, self.widths) for k in self.cost.kernels)
         return self.cost.latency_ms(self.widths) / total if total else 1e-3
 
-    def _kernels_of(self, members: list[tuple[ChannelGroup, ...]]) -> list[list[Kernel]]:
-        home = {group.name: i for i, family in enumerate(members) for group in family}
+    def _kernels_of(self, members: list[tuple[str, ...]]) -> list[list[Kernel]]:
+        home = {name: i for i, family in enumerate(members) for name in family}
         touched: list[list[Kernel]] = [[] for _ in members]
         self._shared: dict[int, set[int]] = defaultdict(set)
         for kernel in self.cost.kernels:
-            owners = {home[name] for name in kernel.groups}
+            owners = {home[name] for name in kernel.groups.union(kernel.blocks) if name in home}
             for i in owners:
                 touched[i].append(kernel)
                 self._shared[i] |= owners
@@ -238,3 +285,11 @@ def cumulative(group: ChannelGroup, scores: Scores) -> NDArray[np.float64]:
         inside = np.sort(values[group.part_of == part])[::-1]
         total[1:] += np.cumsum(inside)
     return total
+
+
+def _present_or_not(block: Block, importance: float) -> tuple[Level, Level]:
+    return Level(((block.key, 1),), importance), Level(((block.key, 0),), 0.0)
+
+
+def _is_gone(kernel: Kernel, widths: Widths) -> bool:
+    return any(widths.get(key, 1) == 0 for key in kernel.blocks)
