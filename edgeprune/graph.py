@@ -232,11 +232,12 @@ def own_tensors(
         for leaf, tensor in [*owner._parameters.items(), *owner._buffers.items()]:
             if tensor is None:
                 continue
-            new = tensor.detach().clone()
+            new = tensor.detach()
             for dim in range(new.dim()):
                 stays = positions.get((f"{prefix}.{leaf}" if prefix else leaf, dim))
-                if stays is not None:
+                if stays is not None and not np.array_equal(stays, np.arange(new.size(dim))):
                     new = new.index_select(dim, torch.from_numpy(stays).to(new.device))
+            new = new.clone() if new.data_ptr() == tensor.data_ptr() else new
             if leaf in owner._parameters:
                 home.register_parameter(leaf, nn.Parameter(new, tensor.requires_grad))
             else:

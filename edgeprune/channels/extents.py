@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
@@ -21,6 +21,8 @@ class Where:
     group: Ids
     names: list[str]
     sizes: list[int]
+    known: dict[tuple[int, ...], Extent] = field(default_factory=dict)
+    """Extents by the memory that their ids lie in: many values carry the same ids."""
 
 
 def extents_of(value: Value, where: Where) -> tuple[Extent, ...]:
@@ -34,13 +36,11 @@ def _extent(value: Value, dim: int, where: Where) -> Extent:
         if split is None:
             found = _counted(label.along(dim), where, owned=True)
         elif split.axis == dim:
-            found = _counted(split.parts[0].ids(), where, owned=False)
+            found = _count(split.parts[0].ids(), where, owned=False)
         else:
-            index = [0] * len(value.shape)
-            owners = split.owner_ids()[
-                tuple(slice(None) if d == dim else i for d, i in enumerate(index))
-            ]
-            found = _counted(owners, where, owned=False)
+            at = tuple(slice(None) if d == dim else 0 for d in range(len(value.shape)))
+            # made anew for every value: not among what is known
+            found = _count(split.owners[split.which[at]], where, owned=False)
         if found.terms or found.products:
             return found
     return Extent(value.shape[dim])
@@ -48,15 +48,25 @@ def _extent(value: Value, dim: int, where: Where) -> Extent:
 
 def _counted(ids: Tensor, where: Where, owned: bool) -> Extent:
     """The extent of a vector of ids; `owned` says whether whole parts of it may go."""
+    key = (ids.data_ptr(), ids.numel(), ids.stride(0), owned)
+    if key not in where.known:
+        where.known[key] = _count(ids, where, owned)
+    return where.known[key]
+
+
+def _count(ids: Tensor, where: Where, owned: bool) -> Extent:
     analysis = where.analysis
     index = ids.numpy()
-    group = where.group[analysis.classes[index]]
-    heads = where.group[analysis.owners[index]] if owned else np.full(len(group), -1)
-    keys, times = np.unique(np.stack([group, heads]), axis=1, return_counts=True)
+    base = len(where.names) + 1
+    both = (where.group[analysis.classes[index]] + 1) * base
+    if owned:
+        both += where.group[analysis.owners[index]] + 1
+    keys, times = np.unique(both, return_counts=True)
     fixed = 0
     terms: dict[str, int | Fraction] = {}
     products: dict[tuple[str, str], int | Fraction] = {}
-    for (g, h), n in zip(keys.T.tolist(), times.tolist(), strict=True):
+    for pair, n in zip(keys.tolist(), times.tolist(), strict=True):
+        g, h = pair // base - 1, pair % base - 1
         if g < 0 and h < 0:
             fixed += n
         elif g >= 0 and h >= 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import fx
 
 from edgeprune.channels.analysis import Analysis, Ids, analyse
 from edgeprune.channels.core import Value, name_of
@@ -45,8 +47,18 @@ def channel_groups(graph: Graph) -> ChannelGroups:
     return partition(graph).groups
 
 
+_KNOWN: weakref.WeakKeyDictionary[fx.GraphModule, Partition] = weakref.WeakKeyDictionary()
+
+
 def partition(graph: Graph) -> Partition:
-    """`channel_groups` with the class ids that surgery needs."""
+    """`channel_groups` with the class ids that surgery needs; made once per captured program."""
+    found = _KNOWN.get(graph.program)
+    if found is None:
+        found = _KNOWN[graph.program] = _partition(graph)
+    return found
+
+
+def _partition(graph: Graph) -> Partition:
     analysis = analyse(graph)
     total = int(analysis.classes.max()) + 1
     is_owner = np.zeros(total, dtype=bool)
