@@ -85,7 +85,10 @@ def fit(
         pinned=groups.pinned,
         artifacts=findings.ARTIFACTS,
         versions=findings.versions(),
-        notes=findings.notes(work.given, baseline_training, training, measured),
+        notes=(
+            *findings.dropped(plan.dropped),
+            *findings.notes(work.given, baseline_training, training, measured),
+        ),
     )
     write_report(report, options.out)
     return report
