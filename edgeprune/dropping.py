@@ -21,7 +21,8 @@ def chosen(blocks: Iterable[Block], names: Sequence[str]) -> tuple[Block, ...]:
 def drop(module: fx.GraphModule, blocks: Iterable[Block]) -> None:
     """Take the branches of `blocks` out of `module`: every addition becomes its other operand.
 
-    What only they read goes with them: nodes, parameters, buffers.
+    What only they read goes with them: nodes, parameters, buffers. Views become reshapes, since
+    the shortcut may lie in memory in another order than the sum did.
     """
     cuts = _cuts(module, blocks)
     dead = Dataflow(module.graph).without(cuts)
@@ -34,6 +35,9 @@ def drop(module: fx.GraphModule, blocks: Iterable[Block]) -> None:
     order = {node: i for i, node in enumerate(module.graph.nodes)}
     for node in sorted({*dead, *(add for add, _ in cuts)}, key=order.__getitem__, reverse=True):
         module.graph.erase_node(node)
+    for node in module.graph.nodes:
+        if node.target is aten.view.default:
+            node.target = aten.reshape.default
     module.recompile()
     for name in lost:
         _discard(module, name)

@@ -113,6 +113,11 @@ class Circumstances:
     criterion: str
 
 
+def dropped(blocks: tuple[str, ...]) -> tuple[str, ...]:
+    """Which residual blocks the plan dropped, where it did."""
+    return (f"residual blocks dropped whole: {', '.join(blocks)}",) if blocks else ()
+
+
 def notes(
     given: Circumstances,
     baseline: Training | None,

@@ -90,6 +90,7 @@ def fit(
         artifacts=findings.ARTIFACTS,
         versions=findings.versions(),
         notes=(
+            *findings.dropped(plan.dropped),
             *findings.notes(work.given, baseline_training, training),
             *(findings.on_zeros(before, after) if plan.sparsity is not None else ()),
         ),

@@ -67,10 +67,11 @@ def _picked(node: fx.Node) -> tuple[fx.Node, int, int] | None:
         source, dim, index = node.args
         return _pick(source, dim, index)
     whole = node.args[0] if node.args else None
-    if node.target is operator.getitem and isinstance(whole, fx.Node):
-        if whole.target is aten.unbind.int:
-            dim = whole.args[1] if len(whole.args) > 1 else whole.kwargs.get("dim", 0)
-            return _pick(whole.args[0], dim, node.args[1])
+    if not isinstance(whole, fx.Node) or node.target is not operator.getitem:
+        return None
+    if whole.target is aten.unbind.int:
+        dim = whole.args[1] if len(whole.args) > 1 else whole.kwargs.get("dim", 0)
+        return _pick(whole.args[0], dim, node.args[1])
     return None
 
 

@@ -68,7 +68,7 @@ def _compacted(
 
 
 def _layer_norm(run: KeptStatistics, node: fx.Node, op: Any, args: Any, kwargs: Any) -> Tensor:
-    x, shape, weight, bias, eps, *_ = [*args, None, None, None, None][:6]
+    x, _, weight, bias, eps, *_ = [*args, None, None, None, None][:6]
     eps = 1e-5 if eps is None else eps
     made = _compacted(
         run, node, x, -1, lambda t: torch.nn.functional.layer_norm(t, (t.size(-1),), eps=eps)

@@ -213,3 +213,21 @@ def test_the_graph_stays_as_it_was() -> None:
     mask(graph, plan)
     assert graph.program.code == code
     assert np.isfinite(error(graph, graph))
+
+
+def test_a_view_after_a_dropped_block_still_finds_its_numbers() -> None:
+    class Viewed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mix = nn.Linear(3, 3)
+            self.head = nn.Linear(48, 5)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = x[:, :, :4, :4].flatten(2).transpose(1, 2)
+            x = torch.relu(self.mix(x)) + x  # laid out as the branch is; the shortcut is not
+            return self.head(x.view(x.shape[0], 48))
+
+    graph = capture(Viewed().eval(), (torch.randn(1, 3, SIZE, SIZE),))
+    (block,) = blocks(graph)
+    plan = Plan({}, {}, channel_groups(graph).fingerprint, dropped=(block.name,))
+    assert error(prune(graph, plan), mask(graph, plan)) < EXACT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -118,7 +119,7 @@ def split_with_sizes(flow: Flow, x: Value, sizes: Sequence[int], dim: int = 0) -
 def tensor_split(flow: Flow, x: Value, indices: Sequence[int], dim: int = 0) -> tuple[Value, ...]:
     dim %= len(x.shape)
     borders = [0, *(min(i, x.shape[dim]) for i in indices), x.shape[dim]]
-    sizes = [b - a for a, b in zip(borders, borders[1:], strict=False)]
+    sizes = [b - a for a, b in pairwise(borders)]
     return split_with_sizes(flow, x, sizes, dim)
 
 

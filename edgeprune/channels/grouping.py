@@ -240,8 +240,8 @@ def _groups_of_cells(
             home.update({cell: bunch for bunch in bunches for cell in bunch})
         if len(bunches) > 1 or not (single and fits):
             rest.append(parts)
-    bunches = dict.fromkeys(home.get(i, (i,)) for i in range(len(cells)))
-    return rest, [{i: cells[i] for i in bunch} for bunch in bunches]
+    groups = dict.fromkeys(home.get(i, (i,)) for i in range(len(cells)))
+    return rest, [{i: cells[i] for i in bunch} for bunch in groups]
 
 
 def _over_groups(

@@ -151,4 +151,5 @@ def _mixed(a: Ids, b: np.uint64, c: Signatures) -> Signatures:
         x += b * np.uint64(0xD1B54A32D192ED03) + c * np.uint64(0x8CB92BA72F3D8DD7)
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return x ^ (x >> np.uint64(31))
+        mixed: Signatures = x ^ (x >> np.uint64(31))
+        return mixed

@@ -90,6 +90,7 @@ class Search:
         free = [b for b in free if b.name not in self.blocks.dropped]
         self.cost = self.cost.with_blocks(self.blocks.known) if self.blocks.known else self.cost
         self.levels = [self._levels(family) for family in members]
+        self._free = free
         self.levels += [_present_or_not(b, self.blocks.importance[b.name]) for b in free]
         self.choice = [0] * len(self.levels)
         gone = {b.key: 0 for b in self.blocks.known if b.name in self.blocks.dropped}
@@ -113,6 +114,7 @@ class Search:
             usage = self._usage(self.widths)
             for j in self._neighbours(i):
                 moves[j] = self._best_cut(j, usage)
+        self._thin_instead()
         self._give_back()
         usage = self._usage(self.widths)
         return dict(self.widths), usage
@@ -148,6 +150,30 @@ class Search:
             for j in self._shared[i] - {i}
             if self.choice[j] and all(_is_gone(kernel, there) for kernel in self._touched[j])
         ]
+
+    def _thin_instead(self) -> None:
+        """Bring back dropped blocks, the most important first, as wide as fits: a whole block is
+        often more than the budget asked for."""
+        first = len(self.levels) - len(self._free)
+        dropped = [i for i in range(first, len(self.levels)) if self.choice[i]]
+        for i in sorted(dropped, key=lambda i: (-self.levels[i][0].importance, i)):
+            key = self._free[i - first].key
+            inside = [
+                j for j in self._shared[i] - {i} if all(key in k.blocks for k in self._touched[j])
+            ]
+            for share in SHARES:
+                at = {j: round((1 - share) * (len(self.levels[j]) - 1)) for j in inside}
+                widths = {**self.widths, key: 1}
+                won = self.levels[i][0].importance
+                for j, level in at.items():
+                    widths.update(self.levels[j][level].widths)
+                    won -= self.levels[j][0].importance - self.levels[j][level].importance
+                if won > 0 and not self._exceeded(self._usage(widths)):
+                    self.widths = widths
+                    self.choice[i] = 0
+                    for j, level in at.items():
+                        self.choice[j] = level
+                    break
 
     def _give_back(self) -> None:
         """Widen what still fits, most importance per share of budget first."""

@@ -138,7 +138,7 @@ def test_blocks_and_widths_together_fit_and_lose_little(
     everything = sum(float(v.sum()) for v in scores.values.values()) + sum(
         found.importance.values()
     )
-    assert lost(widths, groups, scores, found) <= min(losses) + 0.35 * everything
+    assert lost(widths, groups, scores, found) <= min(losses) + 0.25 * everything
     for group, block in zip(groups.groups, found.known, strict=True):
         if widths.get(block.key, 1) == 0:
             assert widths[group.name] == group.size  # a channel that is not there is not given up
@@ -163,6 +163,16 @@ def test_a_block_that_must_go_makes_room_for_the_others() -> None:
     widths, usage = Search(groups, scores, cost, Limits(limit), must).solve()
     assert widths == {"g0": 4, "g1": 4, "g2": 4, "block:block0": 0}
     assert usage.latency_ms <= limit
+
+
+def test_a_block_that_is_too_much_comes_back_narrower() -> None:
+    groups, _, cost, found = residual_problem([4, 4], 0)
+    values = np.array([2.0, 0.9, 0.8, 0.7])
+    scores = Scores("given", {"g0": values, "g1": 10 * values})
+    one = replace(found, importance={"block0": 2.5})
+    limit = 0.9 * cost.latency_ms(groups.full_widths())
+    widths, _ = Search(groups, scores, cost, Limits(limit), one).solve()
+    assert widths == {"g0": 3, "g1": 4, "block:block0": 1}
 
 
 @pytest.mark.parametrize("make", [ResidualNet, Transformer])
