@@ -168,7 +168,7 @@ class Search:
                 for j, level in at.items():
                     widths.update(self.levels[j][level].widths)
                     won -= self.levels[j][0].importance - self.levels[j][level].importance
-                if won > 0 and not self._exceeded(self._usage(widths)):
+                if won > 0 and not self.limits.exceeded(self._usage(widths)):
                     self.widths = widths
                     self.choice[i] = 0
                     for j, level in at.items():
