@@ -23,6 +23,7 @@ from torch.export import Dim, ExportedProgram
 from edgeprune.errors import CaptureError
 from edgeprune.functional import functionalise
 from edgeprune.quiet import quiet
+from edgeprune.reasons import is_ours
 from edgeprune.recompose import recompose
 from edgeprune.records import Graph
 from edgeprune.unfuse import unfuse
@@ -162,7 +163,7 @@ def _refused(error: BaseException) -> CaptureError:
     tb = error.__traceback__
     while tb is not None:
         file = tb.tb_frame.f_code.co_filename
-        if "/torch/" not in file and "/edgeprune/" not in file and not file.startswith("<"):
+        if not is_ours(file) and not file.startswith("<"):
             line = f" (at {file}:{tb.tb_lineno})"
         tb = tb.tb_next
     return CaptureError(

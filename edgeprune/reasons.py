@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
+from pathlib import Path
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
-_NOT_THE_USERS = re.compile(r"[/\\](site-packages|dist-packages|edgeprune|lib[/\\]python3)[/\\]|^<")
+_NOT_THE_USERS = re.compile(r"[/\\](site-packages|dist-packages|lib[/\\]python3)[/\\]|^<")
+_HERE = str(Path(__file__).parent)
 # Headings of torch's longer messages: what follows them is the reason.
 _HEADING = re.compile(r"^(An error occurred when running|While executing|Encountered|$)")
 _LONGEST = 300
@@ -25,9 +28,17 @@ def source_of(error: BaseException) -> str | None:
     """ "file.py:12" of the user's code, where upstream's message quotes a traceback of it."""
     for cause in reversed(_causes(error)):
         for file, line in reversed(_FRAME.findall(str(cause))):
-            if not _NOT_THE_USERS.search(file):
+            if not _NOT_THE_USERS.search(file) and not is_ours(file):
                 return f"{file}:{line}"
     return None
+
+
+def is_ours(file: str) -> bool:
+    """Whether a source file is edgeprune's or torch's own, wherever they are installed; a user's
+    folder may have any name."""
+    torch = find_spec("torch")
+    homes = [_HERE, *(torch.submodule_search_locations or () if torch is not None else ())]
+    return any(file.startswith(home) for home in homes)
 
 
 def _causes(error: BaseException) -> list[BaseException]:
