@@ -38,7 +38,7 @@ def is_ours(file: str) -> bool:
     folder may have any name."""
     torch = find_spec("torch")
     homes = [_HERE, *(torch.submodule_search_locations or () if torch is not None else ())]
-    return any(file.startswith(home) for home in homes)
+    return any(Path(home) in Path(file).parents for home in homes)
 
 
 def _causes(error: BaseException) -> list[BaseException]:
