@@ -259,6 +259,7 @@ def record_shapes(module: fx.GraphModule, program: ExportedProgram) -> None:
     """Note every node's shape for a batch of one as `node.meta["shape"]`.
 
     A node with several outputs gets a tuple of shapes; a node that is no tensor gets None.
+    `node.meta["open"]` holds the dimensions of a tensor whose size depends on the batch.
     """
     symbols: dict[Any, int] = {}
     for node in program.graph.nodes:
@@ -273,6 +274,15 @@ def record_shapes(module: fx.GraphModule, program: ExportedProgram) -> None:
         else:
             value = node.meta.get("val")
         node.meta["shape"] = _shape(value, symbols)
+        if isinstance(value, Tensor):
+            sizes = enumerate(value.shape)
+            node.meta["open"] = frozenset(d for d, s in sizes if not isinstance(s, int))
+
+
+def open_dims(node: fx.Node) -> frozenset[int]:
+    """The dimensions of a tensor-valued node whose size depends on the batch."""
+    found: frozenset[int] = node.meta.get("open", frozenset())
+    return found
 
 
 def _shape(value: Any, symbols: dict[Any, int]) -> Any:

@@ -171,8 +171,22 @@ class _Execution(Flow):
             return
         owners = self._is_owner
         differ = (a != b) & (a != 0) & (b != 0) & (owners[a] == owners[b])
+        differ &= ~(self._alone[a] | self._alone[b])
         if bool(differ.any()):
             self._misaligned()
+
+    @cached_property
+    def _alone(self) -> Tensor:
+        """Whether a class is the only one left of a part: it then stands where the part's owner
+        does, beside the channels of other parts that are one wide too."""
+        found = torch.zeros(len(self.left.alive), dtype=torch.bool)
+        for counted in self.analysis.counts:
+            for part in counted.parts:
+                kept = part[self.left.stays(torch.from_numpy(part))]
+                if len(kept) == 1 and self.analysis.owners[kept[0]]:
+                    found[int(self.analysis.classes[kept[0]])] = True
+        found[0] = False
+        return found
 
     def own(self, ids: Tensor, owners: Tensor) -> None:
         """Owners are known from the analysis."""

@@ -14,6 +14,7 @@ from edgeprune.channels.core import Flow, Label, Shape, Value, aten, labelled, r
 from edgeprune.channels.elementwise import join
 from edgeprune.channels.layout import tidy
 from edgeprune.channels.reshape import reshaped
+from edgeprune.graph import open_dims
 
 
 @rule(aten.view.default, aten.reshape.default, aten._unsafe_view.default)
@@ -21,7 +22,8 @@ def view(flow: Flow, x: Value, size: Sequence[int]) -> Value:
     """Any reshape; splitting and merging channels is what `reshape.py` is about."""
     made = reshaped(flow, x, _resolve(x.shape, size))
     given: Any = flow.node.args[1]
-    if any(isinstance(s, int) and s == -1 for s in given):
+    inferred = [d for d, s in enumerate(given) if isinstance(s, int) and s == -1]
+    if open_dims(flow.node) & set(inferred):
         # a size that is computed from the batch cannot be left to be inferred as well
         for d, s in enumerate(given):
             if not isinstance(s, int):

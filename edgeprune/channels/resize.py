@@ -16,6 +16,7 @@ from torch import Tensor, fx
 
 from edgeprune.channels.analysis import Analysis
 from edgeprune.channels.core import Call, Value, as_captured, aten
+from edgeprune.graph import open_dims
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 Resize = Callable[["Remaining", fx.Node, tuple[Any, ...], dict[str, Any]], Arguments]
@@ -71,14 +72,21 @@ class Remaining:
         """A size list of the node's output, with numbers replaced by what is left.
 
         A size that is computed from the batch, and holds channels beside it, is left to be
-        inferred (the rules have seen to it that no other size is).
+        inferred; a size that was inferred before and does not depend on the batch is then told.
         """
         full = self.value(node).shape
+        left = [self.size(node, d) for d in range(len(given))]
+        computed = [not isinstance(size, int) for size in given]
+        shrunk = [c and left[d] != full[d] for d, c in enumerate(computed)]
+        told = any(shrunk)
         found = []
         for d, size in enumerate(given):
-            left = size if size == -1 else self.size(node, d)
-            computed = not isinstance(size, int)
-            found.append(size if computed and left == full[d] else -1 if computed else left)
+            if computed[d]:
+                found.append(-1 if shrunk[d] else size)
+            elif size == -1 and not (told and d not in open_dims(node)):
+                found.append(-1)
+            else:
+                found.append(left[d])
         return found
 
 
@@ -144,9 +152,13 @@ def slice_(left: Remaining, node: fx.Node, args: Any, kwargs: Any) -> Arguments:
     if not left.value(x).varying(dim % len(left.value(x).shape)) or (step or 1) != 1:
         return args, kwargs
     stays = left.along(x, dim)
+    if stays.all():  # the length may hold the batch, which is more than one elsewhere
+        return args, kwargs
     positions = range(len(stays))[start:end]
     first = int(stays[: positions.start].sum())
-    return (x, dim, first, first + int(stays[positions.start : positions.stop].sum())), {}
+    last = first + int(stays[positions.start : positions.stop].sum())
+    # to the end stays to the end: a length that holds the batch is known for one sample only
+    return (x, dim, first, end if positions.stop == len(stays) else last), {}
 
 
 @resize(aten.select.int)
@@ -172,7 +184,10 @@ def split(left: Remaining, node: fx.Node, args: Any, kwargs: Any) -> Arguments:
     dim = args[2] if len(args) > 2 else kwargs.get("dim", 0)
     if not left.value(x).varying(dim % len(left.value(x).shape)):
         return args, kwargs
-    sizes = [int(piece.sum()) for piece in np.split(left.along(x, dim), _borders(left, node, dim))]
+    stays = left.along(x, dim)
+    if stays.all():
+        return args, kwargs
+    sizes = [int(piece.sum()) for piece in np.split(stays, _borders(left, node, dim))]
     return (x, sizes, dim), {}
 
 
