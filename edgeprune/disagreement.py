@@ -19,6 +19,7 @@ from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from edgeprune.reasons import is_ours
 from edgeprune.records import Graph
 
 Line = tuple[str, int]
@@ -150,7 +151,7 @@ def _line_of(node: fx.Node) -> tuple[Line | None, str]:
 
 
 def _is_users(file: str) -> bool:
-    return "/torch/" not in file and "/edgeprune/" not in file and not file.startswith("<")
+    return not is_ours(file) and not file.startswith("<")
 
 
 def _show(line: Line, code: dict[Line, str]) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 _NOT_THE_USERS = re.compile(r"[/\\](site-packages|dist-packages|lib[/\\]python3)[/\\]|^<")
-_HERE = str(Path(__file__).parent)
 # Headings of torch's longer messages: what follows them is the reason.
 _HEADING = re.compile(r"^(An error occurred when running|While executing|Encountered|$)")
 _LONGEST = 300
@@ -36,9 +36,15 @@ def source_of(error: BaseException) -> str | None:
 def is_ours(file: str) -> bool:
     """Whether a source file is edgeprune's or torch's own, wherever they are installed; a user's
     folder may have any name."""
+    parents = Path(file).parents
+    return any(home in parents for home in _homes())
+
+
+@cache
+def _homes() -> tuple[Path, ...]:
     torch = find_spec("torch")
-    homes = [_HERE, *(torch.submodule_search_locations or () if torch is not None else ())]
-    return any(Path(home) in Path(file).parents for home in homes)
+    found = torch.submodule_search_locations if torch is not None else None
+    return (Path(__file__).parent, *(Path(home) for home in found or ()))
 
 
 def _causes(error: BaseException) -> list[BaseException]:

@@ -188,6 +188,8 @@ def test_dropped_blocks(
     shape = (3, SIZE, SIZE)
     graph = capture(model, (torch.randn(1, *shape),))
     chosen = replace(plan(graph, keep=0.5), dropped=dropped)
+    if make is vision_transformer:  # torch's attention has one width: only hidden units go
+        chosen = replace(chosen, kept={k: v for k, v in chosen.kept.items() if "mlp" in k})
     small = written(model, chosen, shape)
     for path, kind in replaced.items():
         assert type(small.get_submodule(path)) is kind, path
