@@ -17,10 +17,10 @@ Sharing = Callable[[ChannelGroups, Scores, float, float], Widths]
 
 
 def local(groups: ChannelGroups, scores: Scores, keep: float, floor: float = 0.0) -> Widths:
-    """The same share of every group."""
+    """The same share of every group; whole heads stay, since their channels are groups too."""
     widths: Widths = {}
     for family in families(groups):
-        wanted = {group.name: keep * group.size for group in family}
+        wanted = {group.name: (1 if group.holds else keep) * group.size for group in family}
         widths.update(nearest(family, groups.equal_counts, wanted, floor))
     return widths
 
