@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from edgeprune.errors import OutputError
 
@@ -38,6 +41,24 @@ def claim_file(path: Path) -> Path:
         raise OutputError(f"cannot write {path}: it is a directory; name a file with -o")
     _try_writing(path.parent, path)
     return path
+
+
+def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let `write` make a file beside `path`, then, once it is on disk, put it in its place whole.
+
+    Raises `OutputError` where that cannot be done; what was there before is then still there.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        try:
+            write(beside)
+            with beside.open("rb+") as file:
+                os.fsync(file.fileno())
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _try_writing(folder: Path, asked: Path) -> None:

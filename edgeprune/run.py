@@ -7,7 +7,6 @@ what is finished; a different request in the same directory is refused, not mixe
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from edgeprune.errors import OutputError
+from edgeprune.output import write_atomically
 
 SCHEMA = "edgeprune-run/1"
 Result = TypeVar("Result")
@@ -94,21 +94,6 @@ class Run:
             {"schema": SCHEMA, "request": self.request, "stages": self.stages}, indent=1
         )
         write_atomically(self.directory / "run.json", lambda path: path.write_text(text, "utf-8"))
-
-
-def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` make a file beside `path`, then put it in its place whole.
-
-    Raises OutputError where that cannot be done.
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(beside)
-        beside.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

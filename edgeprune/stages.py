@@ -22,6 +22,7 @@ from edgeprune.iterative import Standing
 from edgeprune.lowering import lower
 from edgeprune.measuring import Effort, compare, parity
 from edgeprune.models import LoadedModel
+from edgeprune.output import write_atomically
 from edgeprune.planning import Blocks, Known
 from edgeprune.plans import Plan
 from edgeprune.quiet import quiet
@@ -40,7 +41,7 @@ from edgeprune.records import (
     Scores,
     Target,
 )
-from edgeprune.run import Run, write_atomically
+from edgeprune.run import Run
 from edgeprune.scoring import score, score_blocks
 from edgeprune.sparsity import check_sparsity
 from edgeprune.tune import TrainingSession, train

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from edgeprune.errors import OutputError
+from edgeprune.output import write_atomically
 from edgeprune.records import Metric, Round
-from edgeprune.run import Run, write_atomically
+from edgeprune.run import Run
 
 REQUEST = {"model": "net", "seed": 0, "budget": {"speedup": 2.0}}
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import os
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeprune.errors import LoweringError, OutputError
-from edgeprune.lowering.backends import Lowered, backend_for
+from edgeprune.errors import LoweringError
+from edgeprune.lowering.backends import backend_for
+from edgeprune.output import write_atomically
 from edgeprune.quiet import quiet
 from edgeprune.reasons import reason_of, source_of
 from edgeprune.records import Artifact, Graph, Target
@@ -43,7 +43,7 @@ def lower(graph: Graph, target: Target, path: Path | str | None = None) -> Artif
     if path is None:
         path = Path(tempfile.mkdtemp(prefix="edgeprune-")) / "model.pte"
     path = Path(path)
-    _write(path, lowered)
+    write_atomically(path, lambda beside: beside.write_bytes(lowered.program))
     return Artifact(
         path=path,
         target=target.name,
@@ -75,19 +75,3 @@ def _refused(graph: Graph, what: str, error: Exception) -> LoweringError:
     source = source_of(error)
     where = f" (at {source})" if source else ""
     return LoweringError(f"{what} {graph.name!r}{where}: {reason_of(error)}")
-
-
-def _write(path: Path, lowered: Lowered) -> None:
-    """All of the program or nothing: written beside `path`, then renamed onto it."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        try:
-            with part.open("wb") as file:
-                file.write(lowered.program)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
