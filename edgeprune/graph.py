@@ -129,24 +129,22 @@ def _lent(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def _export(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[ExportedProgram, bool]:
-    batch = {x.shape[0] for x in inputs if x.dim()}
-    # export treats a batch of one as a constant, so open batches are traced with two
-    pair = tuple(torch.cat([x, x]) if x.dim() and x.shape[0] == 1 else x for x in inputs)
-    if len(batch) == 1 and all(x.dim() for x in inputs):
-        open_batch = tuple({0: Dim.AUTO} for _ in pair)
+    """The program and whether its batch is open; where that is not to be had, as the inputs are."""
+    tries: list[tuple[tuple[Tensor, ...], tuple[Any, ...] | None]] = [(inputs, None)]
+    if all(x.dim() for x in inputs) and len({x.shape[0] for x in inputs}) == 1:
+        # export treats a batch of one as a constant, so open batches are traced with two
+        pair = tuple(torch.cat([x, x]) if x.shape[0] == 1 else x for x in inputs)
+        tries.insert(0, (pair, tuple({0: Dim.AUTO} for _ in pair)))
+    refusals: list[Exception] = []
+    for example, dynamic in tries:
         try:
-            program = _quietly_export(model, pair, open_batch)
-            if _batch_is_open(program):
-                return program, True
-        except Exception as open_error:  # export raises many kinds; the static try decides
-            try:
-                return _quietly_export(model, inputs, None), False
-            except Exception:
-                raise _refused(open_error) from open_error
-    try:
-        return _quietly_export(model, inputs, None), False
-    except Exception as error:
-        raise _refused(error) from error
+            program = _quietly_export(model, example, dynamic)
+        except Exception as error:  # export raises many kinds
+            refusals.append(error)
+            continue
+        if dynamic is None or _batch_is_open(program):
+            return program, dynamic is not None
+    raise _refused(refusals[0]) from refusals[0]
 
 
 def _quietly_export(
