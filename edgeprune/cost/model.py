@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
@@ -108,10 +108,17 @@ class MeasuredCost:
             if kernel.op not in WEIGHTED:
                 continue
             out = dict(kernel.attrs)["out_channels"]
-            for group, times in out.terms if isinstance(out, Extent) else ():
+            for group, times in self._times(out) if isinstance(out, Extent) else ():
                 share = Fraction(self.tiles.of(kernel.op)) / times
                 strides[group] = max(strides.get(group, 1), share.numerator)
         return strides
+
+    def _times(self, extent: Extent) -> Iterator[tuple[str, int | Fraction]]:
+        """How often an extent counts each group, what it is multiplied with being whole."""
+        yield from extent.terms
+        for one, other, times in extent.products:
+            yield one, times * self.sizes[other]
+            yield other, times * self.sizes[one]
 
     def _interpolated(self, key: KernelKey) -> float:
         if not key.shapes or any(0 in shape for shape in key.shapes):
