@@ -128,7 +128,9 @@ def _matrices(kernel: Kernel, full: Mapping[str, int], tiles: Tiles) -> Grid:
         _axis(extent, size, shares, 1, step)
         for (extent, shares, step), size in zip(ways, sizes, strict=True)
     )
-    keys = {(b, m, k, n): KernelKey("bmm", ((b, m, k), (b, k, n))) for b, m, k, n in product(*axes)}
+    keys: dict[Point, KernelKey] = {}
+    for b, m, k, n in product(*axes):
+        keys[b, m, k, n] = KernelKey("bmm", ((b, m, k), (b, k, n)))
     return Grid(place(key)[0], axes, keys, (1, 1, 1, tile))
 
 
