@@ -29,6 +29,17 @@ _KERNEL_BYTES = 540
 
 
 @dataclass(frozen=True)
+class Taken:
+    """What it took to know a network's kernels: those asked for, how many of them were executed
+    now (the others were in the table), their samples, and the seconds of it all."""
+
+    kernels: int = 0
+    executed: int = 0
+    samples: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class MeasuredCost:
     """A `CostModel` whose kernels were measured on the target.
 
@@ -44,6 +55,7 @@ class MeasuredCost:
     tiles: Tiles
     factor: float = 1.0
     offset_bytes: int = 0
+    taken: Taken = field(default=Taken(), compare=False)
     _known: dict[KernelKey, float] = field(default_factory=dict, repr=False, compare=False)
 
     def kernel_us(self, key: KernelKey) -> float:

@@ -151,6 +151,15 @@ def program_bytes(parts: Parts) -> bytes:
     return put_together(program, segments)
 
 
+def differences(first: Parts, second: Parts) -> list[tuple[Path, Numbers]]:
+    """Where two programs of one network have different sizes, and which.
+
+    Raises CannotResize where they differ in more than sizes.
+    """
+    trees = [{"program": p.program, "graphs": p.graphs} for p in (first, second)]
+    return list(_differences(trees, ()))
+
+
 @lru_cache(maxsize=1)
 def _random(most: int) -> bytes:
     some = np.random.default_rng(0).uniform(-1, 1, 1 << 18).astype(np.float32)
@@ -181,8 +190,8 @@ def _differences(values: Sequence[Any], path: Path) -> Iterator[tuple[Path, Numb
             if key in _NOT_SIZES:
                 continue
             # An absent number is its default, which for sizes is zero.
-            items = [value.get(key, 0) for value in values]
-            yield from _differences(items, (*path, key))
+            inner = [value.get(key, 0) for value in values]
+            yield from _differences(inner, (*path, key))
     elif isinstance(first, list | tuple):
         if any(len(value) != len(first) for value in values):
             raise CannotResize(f"programs differ in more than sizes: {path}")
