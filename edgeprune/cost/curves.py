@@ -122,7 +122,7 @@ def _place(key: KernelKey) -> tuple[Family, Point]:
         rest = tuple(size for d, size in enumerate(first) if d != channel)
         return (key.op, attrs["perm"], rest), (first[channel],)
     if key.op.startswith("portable:"):
-        return (key.op, attrs["call"]), (sum(prod(shape) for shape in key.shapes),)
+        return (key.op, attrs["call"]), (max(prod(shape) for shape in key.shapes),)
     spread = tuple(
         tuple(size == 1 for size in shape) if len(shape) > 1 else () for shape in key.shapes
     )

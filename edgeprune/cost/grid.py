@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
+from math import lcm
 
 from edgeprune.cost.curves import CACHE_LINE, Curve, Family, Point, aligned, canonical, place
+from edgeprune.cost.rules_outside import PREFIX
 from edgeprune.cost.xnnpack_nodes import WEIGHTED
 from edgeprune.records import Extent, Kernel, KernelKey
 
@@ -17,7 +19,6 @@ _SIXTEENTHS = tuple(Fraction(i, 16) for i in range(1, 17))
 # Time is close to a line in the input channels, so fewer points do there.
 _INPUT_SHARES = (Fraction(1, 8), Fraction(1, 4), Fraction(1, 2), Fraction(3, 4), Fraction(1))
 _FEW_SHARES = (Fraction(1, 4), Fraction(1, 2), Fraction(1))
-_OUTSIDE = "portable:"
 
 
 @dataclass(frozen=True)
@@ -168,9 +169,11 @@ def _axis(
 def _line(
     kernel: Kernel, full: Mapping[str, int], tiles: Tiles, shares: Sequence[Fraction]
 ) -> list[KernelKey]:
-    """The kernel with all its widths reduced together; ops outside the delegate at full width."""
-    if not kernel.groups or kernel.op.startswith(_OUTSIDE):
+    """The kernel with all its widths reduced together."""
+    if not kernel.groups:
         return [canonical(kernel.at(full))]
+    if kernel.op.startswith(PREFIX):
+        shares = _FEW_SHARES
     tile = tiles.of(kernel.op)
     if _counts_groups(kernel):
         step = max(tile, CACHE_LINE) if kernel.op == "dwconv" else 1
@@ -181,10 +184,27 @@ def _line(
         widths = {}
         for group in kernel.groups:
             size = full[group]
-            step = tile if size >= 2 * tile else 1
+            step = lcm(tile if size >= 2 * tile else 1, _parts(kernel, group))
             widths[group] = min(size, max(1, -(-int(size * share) // step) * step))
         keys.append(canonical(kernel.at(widths)))
     return keys
+
+
+def _extents(kernel: Kernel) -> list[Extent]:
+    inside = [extent for shape in kernel.shapes for extent in shape]
+    return inside + [value for _, value in kernel.attrs if isinstance(value, Extent)]
+
+
+def _counts(extent: Extent) -> list[tuple[str, int | Fraction]]:
+    """The groups that a size counts, with how often."""
+    inside = [(name, n) for *pair, n in extent.products for name in pair]
+    return [*extent.terms, *((str(name), n) for name, n in inside)]
+
+
+def _parts(kernel: Kernel, group: str) -> int:
+    """Of how many channels of a group a size may hold one: only so many can go at a time."""
+    times = [n for extent in _extents(kernel) for name, n in _counts(extent) if name == group]
+    return lcm(*(Fraction(n).denominator for n in times))
 
 
 def _unaligned(key: KernelKey) -> list[KernelKey]:

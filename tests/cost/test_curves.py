@@ -118,11 +118,14 @@ def test_equal_kernels_are_measured_once():
     assert len(grids(kernels, {"out": 32}, TILES)) == 1
 
 
-def test_an_op_outside_the_delegate_is_measured_at_full_width_only():
-    shape = (Extent(1), Extent(0, (("in", 1),)), Extent(8))
-    kernel = Kernel("portable:aten.chunk.default", ("chunk",), (shape,), (("call", "[]"),))
+def test_an_op_outside_the_delegate_is_measured_at_a_few_widths():
+    half = Extent(0, (("in", Fraction(1, 2)),))
+    shapes = (Extent(1), Extent(0, (("in", 1),)), Extent(8)), (half, half)
+    call = '[[{"tensor": 0}, {"sizes": 1}, 1], {}]'
+    kernel = Kernel("portable:aten.split_with_sizes.default", ("s",), shapes, (("call", call),))
     (grid,) = grids([kernel], {"in": 10}, TILES)
-    assert list(grid.keys) == [(80,)]
+    assert sorted(grid.keys) == [(32,), (48,), (80,)]
+    assert all(sum(key.shapes[1]) == key.shapes[0][1] for key in grid.keys.values())
 
 
 @pytest.mark.parametrize("tile", [1, 4, 8, 16, 32])
