@@ -52,8 +52,8 @@ def main() -> None:
     timed = _Timer(runtime, request["rounds"], request["seconds"] / max(1, len(keys)))
     inside = [key for key in keys if not key.op.startswith(PREFIX)]
     for batch in _batches(inside, request["batch_bytes"]):
-        for key, samples in zip(batch, timed.delegated(batch), strict=True):
-            print(_answer(key, samples), file=results, flush=True)
+        for key, us in zip(batch, timed.delegated(batch), strict=True):
+            print(_answer(key, us), file=results, flush=True)
     outside = [key for key in keys if key.op.startswith(PREFIX)]
     for key, samples, refused in _outside(timed, outside):
         print(_answer(key, samples, refused), file=results, flush=True)
