@@ -46,7 +46,7 @@ def _errors(rows: Rows, threads: int) -> Iterator[str]:
         f"{some['cpu']}, {some['runtime']}, {some['date'][:10]}; clock: {', '.join(clocks)}; load "
         f"{min(_loads(measured)):.1f} to {max(_loads(measured)):.1f}. Error of the prediction in "
         "percent of the measured median. `kernels`: the sum of kernels as it is; `corrected`: by "
-        f"one factor from the {len(CALIBRATING)} plans that are not judged here."
+        f"a line through the {len(CALIBRATING)} plans that are not judged here."
     )
     yield ""
     yield (
@@ -79,9 +79,9 @@ def _of_model(
 ) -> tuple[list[float], list[float]]:
     """Relative errors of the judged plans, without and with correction."""
     pairs = {n: (predicted[model, n], row["ms"]) for n, row in plans.items()}
-    factor = calibrated([pairs[n] for n in CALIBRATING if n in pairs]).factor
+    taught = calibrated([pairs[n] for n in CALIBRATING if n in pairs])
     judged = [pairs[n] for n in sorted(pairs) if n not in CALIBRATING and n > 1]
-    return [p / m - 1 for p, m in judged], [factor * p / m - 1 for p, m in judged]
+    return [p / m - 1 for p, m in judged], [taught.at(p) / m - 1 for p, m in judged]
 
 
 def _within(errors: Sequence[float], limit: float) -> float:

@@ -14,11 +14,13 @@ from edgeprune.cost.conditions import host_conditions
 from edgeprune.measuring.process import run_worker
 from edgeprune.measuring.runners import runner
 from edgeprune.measuring.session import ProgramSamples, Session, SessionSamples
-from edgeprune.records import Progress
+from edgeprune.records import Conditions, Progress
 
 _WARMUP_MS = 1000.0
 _MEMORY_ROUNDS = 1
 _NOTICED_CPUS = 0.1
+_THROTTLED = 0.05
+_HOT_C = 90.0
 
 
 @runner("local")
@@ -45,11 +47,13 @@ def run_local(session: Session, progress: Progress) -> SessionSamples:
             progress("measure", effort.processes + i, steps, f"memory of {path.name}")
             peaks.append(_timed(session, [path], _MEMORY_ROUNDS, load)["peak_rss_bytes"] or 0)
     progress("measure", steps, steps)
+    after = host_conditions(target.backend, target.dtype, target.threads)
     samples = tuple(
         _program([answer["programs"][i] for answer in answers], peak)
         for i, peak in enumerate(peaks)
     )
-    return SessionSamples(samples, conditions, load.warnings())
+    warnings = (*load.warnings(), *slowed_down(conditions, after))
+    return SessionSamples(samples, conditions, warnings)
 
 
 def _timed(session: Session, programs: Sequence[Path], rounds: int, load: _OtherLoad) -> Any:
@@ -91,6 +95,24 @@ def _program(answers: Sequence[Any], peak: int) -> ProgramSamples:
         peak_rss_bytes=peak,
         warnings=tuple(warnings),
     )
+
+
+def slowed_down(before: Conditions, after: Conditions) -> tuple[str, ...]:
+    """A warning where the processor's clock fell by a twentieth, or it is hot, while measuring."""
+    warnings = []
+    if before.frequency_mhz and after.frequency_mhz:
+        fell = 1 - after.frequency_mhz / before.frequency_mhz
+        if fell > _THROTTLED:
+            warnings.append(
+                f"the clock fell by {fell:.0%} while measuring, from {before.frequency_mhz:.0f} to "
+                f"{after.frequency_mhz:.0f} MHz: times are of a processor that slows down"
+            )
+    if after.temperature_c is not None and after.temperature_c >= _HOT_C:
+        warnings.append(
+            f"the processor is at {after.temperature_c:.0f} °C, where many slow down: let it cool "
+            "and measure again"
+        )
+    return tuple(warnings)
 
 
 class _OtherLoad:
