@@ -290,6 +290,10 @@ class CostModel(Protocol):
         """Predicted time of one kernel, microseconds."""
         ...
 
+    def kernel_bytes(self, key: KernelKey) -> int:
+        """What one kernel adds to the .pte, bytes."""
+        ...
+
     def latency_ms(self, widths: Widths) -> float:
         """Predicted latency of the whole network, milliseconds, corrections included."""
         ...
@@ -323,12 +327,16 @@ class Budget:
     """What the final program may cost. Any may be None; all that are set must hold.
 
     `speedup` is relative to the measured baseline; `max_drop` is in points of the metric.
+    `memory_bytes` limits the activations that live at one time and `macs` the multiply-accumulates:
+    both follow from the widths and are held to while planning, not measured.
     """
 
     latency_ms: float | None = None
     speedup: float | None = None
     size_bytes: int | None = None
     max_drop: float | None = None
+    memory_bytes: int | None = None
+    macs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -480,13 +488,19 @@ class Layer:
 
 @dataclass(frozen=True)
 class Round:
-    """One turn of the closed loop: what was predicted, what was measured."""
+    """One turn of the closed loop: what was predicted, what was measured.
+
+    `importance` is the share of the network's importance that the plan keeps, `gap` by how much of
+    it the best plan for the same prediction may be better.
+    """
 
     budget_ms: float | None
     predicted_ms: float | None
     measured_ms: float | None
     size_bytes: int
     verdict: Verdict
+    importance: float | None = None
+    gap: float | None = None
 
 
 @dataclass(frozen=True)

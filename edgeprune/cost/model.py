@@ -54,6 +54,10 @@ class MeasuredCost:
             known = self._known[key] = self._interpolated(canonical(key))
         return known
 
+    def kernel_bytes(self, key: KernelKey) -> int:
+        """What one kernel adds to the .pte, bytes; nothing where its block is dropped."""
+        return weight_bytes(key) + _KERNEL_BYTES if key.shapes else 0
+
     def latency_ms(self, widths: Widths) -> float:
         """Predicted latency of the whole network, milliseconds, corrections included."""
         total = sum(self.kernel_us(kernel.at(widths)) for kernel in self.kernels)
