@@ -116,6 +116,8 @@ def close_the_loop(
     baseline: Baseline,
     wanted: tuple[Budget, Target],
     progress: Progress = silent,
+    *,
+    floor: float = 0.1,
 ) -> Found:
     """The plan whose lowered program, as measured on the target, meets the budget most fully.
 
@@ -137,7 +139,7 @@ def close_the_loop(
         for number in range(ROUNDS):
             progress("plan", number, ROUNDS, f"round {number + 1} of at most {ROUNDS}")
             try:
-                asked = limits_of(budget, asked_ms)
+                asked = replace(limits_of(budget, asked_ms), floor=floor)
                 plan = within(known, planner.with_cost(cost), asked)
             except BudgetError:
                 if any(t.round.verdict == "met" for t in tries):

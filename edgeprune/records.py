@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from edgeprune.choices import Strategy
+from edgeprune.rules import Rules
 
 if TYPE_CHECKING:
     import numpy as np
@@ -443,6 +444,11 @@ class FitOptions:
     force: bool = False
     drop_blocks: bool = False
     """Whether residual blocks may be dropped whole."""
+    rules: Rules = field(default_factory=Rules)
+    floor: float = 0.1
+    """The least share of every group that stays."""
+    time_limit: float = 10.0
+    """Seconds that the search for one plan may take."""
 
 
 # --- report ----------------------------------------------------------------------------------

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
-from edgeprune.errors import EdgepruneError, PlanError
-
-if TYPE_CHECKING:
-    from edgeprune.planning.limits import Rules
+from edgeprune.errors import EdgepruneError
+from edgeprune.rules import Rules
 
 FloorOption = Annotated[
     float,
@@ -57,8 +54,6 @@ def rules_from(
     max_cut: Sequence[str] | None,
 ) -> Rules:
     """The demands that the options make; everything that is wrong is told at once."""
-    from edgeprune.planning.limits import Rules
-
     problems: list[str] = []
     widths = _pairs("--min-width", min_width, problems)
     multiples = _pairs("--multiple", multiple, problems)
@@ -84,18 +79,15 @@ def rules_from(
     )
 
 
-def check_rules(rules: Rules, names: Iterable[str]) -> None:
-    """Raise PlanError for patterns that fit no group and no block."""
-    from edgeprune.usercode import close_matches
-
-    known = list(names)
-    problems = [
-        f"{pattern}: no group or block has such a name{close_matches(pattern, known)}"
-        for pattern in rules.patterns
-        if not any(fnmatchcase(name, pattern) for name in known)
-    ]
+def check_search(floor: float, time_limit: float) -> None:
+    """Raise for a floor or a time limit that makes no sense."""
+    problems = []
+    if not 0 <= floor <= 1:
+        problems.append(f"--floor {floor:g} must be a share of 0 to 1")
+    if not 0 < time_limit < math.inf:
+        problems.append(f"--time-limit {time_limit:g} must be a number of seconds above 0")
     if problems:
-        raise PlanError("; ".join(problems) + " (`edgeprune inspect` lists them)")
+        raise EdgepruneError("; ".join(problems))
 
 
 def keep_words(words: Sequence[str] | None) -> tuple[float | None, tuple[str, ...]]:

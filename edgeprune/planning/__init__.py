@@ -19,6 +19,7 @@ from edgeprune.planning.solve import TIME_LIMIT
 from edgeprune.planning.widths import strongest
 from edgeprune.plans import Plan, check_plan
 from edgeprune.records import Budget, ChannelGroups, CostModel, Graph, Scores
+from edgeprune.rules import check_rules
 from edgeprune.scoring import score
 
 __all__ = [
@@ -145,8 +146,10 @@ def plan_within(known: Known, cost: CostModel, limits: Limits) -> Plan:
 
 
 def planner_for(known: Known, cost: CostModel) -> Planner:
-    """What plans for any limits, tabulated once: see `Planner`."""
+    """What plans for any limits, tabulated once: see `Planner`. Raises PlanError for demands on
+    groups or blocks that do not exist."""
     blocks = known.blocks
+    check_rules(known.rules, [*known.groups.full_widths(), *_names(known)])
     live = moments(known.graph, known.groups.extents, cost.kernels, blocks.known)
     parts = (known.groups, known.scores, cost, blocks, known.rules)
     return Planner(*parts, moments=live, time_limit=known.time_limit)
