@@ -135,6 +135,13 @@ def chunk(flow: Flow, x: Value, chunks: int, dim: int = 0) -> tuple[Value, ...]:
     return split(flow, x, -(-x.shape[dim] // chunks), dim)
 
 
+@rule(aten.glu.default)
+def gated(flow: Flow, x: Value, dim: int = -1) -> Value:
+    """One half times the sigmoid of the other (Dauphin et al. 2017)."""
+    half, gate = chunk(flow, x, 2, dim)
+    return join(flow, [half, gate], half.shape)
+
+
 def cut(flow: Flow, x: Value, dim: int, start: int, end: int) -> Value:
     """Positions start..end of a value along `dim`."""
     shape = (*x.shape[:dim], end - start, *x.shape[dim + 1 :])
