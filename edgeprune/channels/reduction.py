@@ -20,6 +20,7 @@ from edgeprune.channels.core import (
     spread,
     unlabelled,
 )
+from edgeprune.channels.parts import beside
 
 _POOLS = (
     aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default,
@@ -91,7 +92,9 @@ def summed(flow: Flow, x: Value, dims: set[int], keep: bool) -> Value:
     for label in x.labels:
         split = label.split
         if split is not None and split.axis in dims and not dims & set(split.axes):
-            labels += owners_of(label)
+            # labels beside this one say as much of the same parts
+            if not any(beside(label, other) and not other.dims & dims for other in x.labels):
+                labels += owners_of(label)
         elif not label.dims & dims:
             labels.append(label)
         elif label.dims - dims:

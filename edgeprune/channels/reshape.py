@@ -204,7 +204,7 @@ def _axis_merges(flow: Flow, label: Label, new: Shape, pieces: list[Run], run: R
     inside = set(split.axes) & set(source)
     ids = _moved(label.ids, new, pieces)
     if not inside:
-        return None
+        return _repeated(flow, label, ids, pieces, run)
     if source == (split.axis, *sorted(inside)) and len(inside) == 1 == len(split.axes):
         flow.unite(split.owners, torch.zeros_like(split.owners))
         order = compressed(split.which).flatten().tolist()
@@ -226,6 +226,22 @@ def _axis_merges(flow: Flow, label: Label, new: Shape, pieces: list[Run], run: R
     owners = by_row[:, 0] if one_owner else torch.zeros_like(by_row[:, 0])
     which = _moved(_numbered(tuple(split.which.shape), outside), new, pieces)
     return Label(ids, Split(target, chains, which, owners))
+
+
+def _repeated(flow: Flow, label: Label, ids: Tensor, pieces: list[Run], run: Run) -> Label:
+    """The inside of the parts merges with dimensions along which the label does not vary: every
+    channel comes several times."""
+    split = label.split
+    assert split is not None
+    source, (target,) = run
+    before = math.prod(label.ids.size(d) for d in source if d < split.axis)
+    after = math.prod(label.ids.size(d) for d in source if d > split.axis)
+    if flow.tracks_layouts:
+        for part in split.parts:
+            part.settle(flow.unite)
+    parts = tuple(Plain(part.ids().repeat(before).repeat_interleave(after)) for part in split.parts)
+    which = _moved(split.which, tuple(ids.shape), pieces)
+    return Label(ids, replace(split, axis=target, parts=parts, which=which))
 
 
 def _ordered(flow: Flow, ids: Tensor, order: Layout) -> Label:
