@@ -108,6 +108,12 @@ def _show(cost: MeasuredCost, full: Widths, name: str) -> None:
         f"{taken.kernels} kernels at the widths that tell all others: {taken.executed} measured "
         f"now with {taken.samples} samples, the rest known; {taken.seconds:.1f} s"
     )
+    if taken.held_out:
+        middle, last = (taken.held_out[int(q * (len(taken.held_out) - 1))] for q in (0.5, 0.95))
+        show.line(
+            f"checked on {len(taken.held_out)} kernels in between: median error {middle:.1%}, "
+            f"95 % within {last:.1%}; {taken.refined} kinds got more points"
+        )
     show.line(
         f"steps: output channels of convolutions by {cost.tiles.pointwise}, of depthwise ones by "
         f"{cost.tiles.depthwise}"
