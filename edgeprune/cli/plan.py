@@ -26,6 +26,7 @@ from edgeprune.cli.options import (
     PatternOption,
     ScopeOption,
     SeedOption,
+    SettingsOption,
     SparsityOption,
     SpeedupOption,
     TargetOption,
@@ -49,6 +50,7 @@ def plan(  # one parameter per option: that is how Typer reads a command line
     data: DataOption = None,
     download: DownloadOption = False,
     target: TargetOption = "host",
+    settings: SettingsOption = None,
     threads: ThreadsOption = None,
     budget_ms: BudgetMsOption = None,
     speedup: SpeedupOption = None,
@@ -110,7 +112,7 @@ def plan(  # one parameter per option: that is how Typer reads a command line
     chosen_strategy = _strategy(strategy, keep)
     zeros = sparsity_from(sparsity, sparsity_pattern, sparsity_scope)
     path = claim_file(out)
-    chosen = target_from(target, threads) if keep is None else None
+    chosen = target_from(target, threads, settings) if keep is None else None
 
     check_criterion(criterion, data)
     with progress() as report_progress:

@@ -14,6 +14,7 @@ from edgeprune.cli.options import (
     InputOption,
     JsonOption,
     ModelOption,
+    SettingsOption,
     TargetOption,
     ThreadsOption,
     WeightsOption,
@@ -32,6 +33,7 @@ def profile(
     weights: WeightsOption = None,
     input: InputOption = None,
     target: TargetOption = "host",
+    settings: SettingsOption = None,
     threads: ThreadsOption = None,
     table: Annotated[
         Path | None,
@@ -51,7 +53,7 @@ def profile(
       edgeprune profile --model torchvision:resnet50 --threads 2
       edgeprune profile --model net.py:make --input 1x1x28x28 --json
     """
-    chosen = target_from(target, threads)
+    chosen = target_from(target, threads, settings)
     with progress() as report_progress:
         graph, _ = load_graph(ModelChoice(model, weights, input), DataChoice(), report_progress)
         from edgeprune.channels import channel_groups

@@ -48,7 +48,7 @@ def take_apart(data: bytes) -> Parts:
         raise NotUnderstood("a program without an extended header")
     base = struct.unpack_from("<Q", data, 24)[0]
     program = decode(program_schema(), "Program", data)
-    spans = [(base + s.get("offset", 0), s["size"]) for s in program.get("segments", [])]
+    spans = [(base + s.get("offset", 0), s.get("size", 0)) for s in program.get("segments", [])]
     segments = [data[start : start + size] for start, size in spans]
     (plan,) = program["execution_plan"]
     graphs = []

@@ -54,16 +54,22 @@ def backend(name: str, dtypes: tuple[str, ...]) -> Callable[[LowerProgram], Lowe
     return register
 
 
-def backend_for(target: Target) -> Backend:
-    """The backend that `target` names. Raises LoweringError naming those that exist."""
+def backend_names() -> list[str]:
+    """The backends there are."""
     for file in BACKEND_FILES:
         import_module(f"edgeprune.lowering.{file}")
+    return sorted(_BACKENDS)
+
+
+def backend_for(target: Target) -> Backend:
+    """The backend that `target` names. Raises LoweringError naming those that exist."""
+    known = backend_names()
     found = _BACKENDS.get(target.backend)
     where = f"target {target.name!r}" + (f" ({target.source})" if target.source else "")
     if found is None:
         raise LoweringError(
             f"{where} asks for backend {target.backend!r}, which edgeprune cannot lower for; "
-            f"backends: {', '.join(sorted(_BACKENDS))}"
+            f"backends: {', '.join(known)}"
         )
     if target.dtype not in found.dtypes:
         raise LoweringError(
