@@ -20,6 +20,7 @@ from edgeprune.cli.options import (
     WeightsOption,
     target_from,
 )
+from edgeprune.cli.profile_vela import show_vela, vela_document, vela_profile
 from edgeprune.cli.progress import progress
 from edgeprune.units import show_bytes, show_ms
 
@@ -45,17 +46,27 @@ def profile(
 
     Kernels are what the runtime executes after its own fusion. Each is executed by
     itself at a few widths and kept in the cost table (`edgeprune table`), so that a
-    second model, or the same one again, measures only what is new.
+    second model, or the same one again, measures only what is new. For Arm Ethos-U
+    the layers and their cycles are the estimate of Arm's compiler.
 
     \b
     Examples:
       edgeprune profile --model torchvision:mobilenet_v2
       edgeprune profile --model torchvision:resnet50 --threads 2
       edgeprune profile --model net.py:make --input 1x1x28x28 --json
+      edgeprune profile --model torchvision:mobilenet_v2 --target ethos-u55-128
     """
     chosen = target_from(target, threads, settings)
     with progress() as report_progress:
         graph, _ = load_graph(ModelChoice(model, weights, input), DataChoice(), report_progress)
+        if chosen.runner == "vela":
+            report_progress("lowering", 0, 0, f"{graph.name} through Vela")
+            estimate = vela_profile(graph, chosen)
+            if json:
+                show.document({"model": graph.name, "target": chosen, **vela_document(estimate)})
+            else:
+                show_vela(estimate, graph.name)
+            return
         from edgeprune.channels import channel_groups
         from edgeprune.cost import profile as measured
 

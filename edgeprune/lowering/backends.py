@@ -13,18 +13,23 @@ from edgeprune.records import Target
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-BACKEND_FILES = ("xnnpack",)
+BACKEND_FILES = ("xnnpack", "ethos_u")
 """The modules of this package that register backends."""
 
 
 @dataclass(frozen=True)
 class Lowered:
-    """A program in memory and what was delegated in it, from the lowered graph."""
+    """A program in memory and what was delegated in it, from the lowered graph.
+
+    `beside` are texts to be kept with it, by the suffix that their files have after the program's
+    name: what a compiler said that cannot be read from the program itself.
+    """
 
     program: bytes
     delegated_nodes: int
     other_ops: Mapping[str, int] = field(default_factory=dict)
     planned_bytes: int = 0
+    beside: Mapping[str, str] = field(default_factory=dict)
 
 
 LowerProgram = Callable[["ExportedProgram", Target], Lowered]

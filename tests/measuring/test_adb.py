@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import stat
@@ -18,8 +19,10 @@ from fake_adbd import Device
 from edgeprune.errors import MeasureError, TargetError
 from edgeprune.measuring import Effort, adb, compare, measure, speedup
 from edgeprune.measuring.adb import AdbBoard
+from edgeprune.measuring.answers import FORMAT
 from edgeprune.measuring.onboard import OnBoard, Step
 from edgeprune.records import Reach, Target
+from edgeprune.targets import shipped_directory
 
 pytestmark = pytest.mark.skipif(
     shutil.which("adb") is None, reason="no adb here (Debian: apt-get install adb)"
@@ -183,3 +186,70 @@ def test_serials_that_are_none() -> None:
     for serial in ("-s other", "a b", "", "a;b"):
         with pytest.raises(TargetError, match=r"reach\.hosts"):
             AdbBoard(serial, Reach())
+
+
+# --- targets/android/bench_android.sh ---------------------------------------------------------
+
+SCRIPT = shipped_directory() / "android" / "bench_android.sh"
+
+
+def bench(device: Device, runners: Path, folder: Path, *programs: Path, code: int = 0) -> Any:
+    """What the script writes; it runs in dash, and leaves nothing on the device."""
+    where = ["-s", device.serial, "-r", str(runners), "-d", str(folder / "there")]
+    how = ["-p", "2", "-n", "3", "-w", "0", "-o", str(folder / "result.json")]
+    command = ["/bin/sh", str(SCRIPT), *where, *how, *(str(path) for path in programs)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert not (folder / "there").exists()
+    return json.loads((folder / "result.json").read_text()) if code == 0 else done.stderr
+
+
+def test_the_script_with_our_runner(
+    narrow, wide, device: Device, native: Path, tmp_path: Path
+) -> None:
+    result = bench(device, native, tmp_path, wide.artifact.path, narrow.artifact.path)
+    assert result["format"] == "edgeprune-bench/1"
+    assert [p["name"] for p in result["programs"]] == ["net96x1.pte", "net16x1.pte"]
+    assert result["programs"][0]["sha256"] == wide.artifact.sha256
+    assert len(result["processes"]) == 2
+    for process in result["processes"]:
+        assert process["format"] == FORMAT
+        assert [len(p["wall_ms"]) for p in process["programs"]] == [3, 3]
+    assert result["before"]["battery_percent"] == 80
+    assert result["before"]["screen"] == "Awake"
+    assert result["after"]["thermal_status"] == 0
+
+
+def test_the_script_with_the_sdks_runner(narrow, device: Device, tmp_path: Path) -> None:
+    """A stand-in prints what the SDK's executor_runner prints."""
+    runners = tmp_path / "sdk"
+    runners.mkdir()
+    fake = runners / "executor_runner"
+    fake.write_text(
+        '#!/bin/sh\necho "I 00:00 runner.cpp:1] Model loaded in 3.5 ms."\n'
+        "for i in 1 2 3 4 5 6 7 8; do\n"
+        '  echo "I 00:00 runner.cpp:2] Iteration $i of 8: $i.5 ms"\n'
+        "done\n"
+    )
+    fake.chmod(0o755)
+    result = bench(device, runners, tmp_path, narrow.artifact.path)
+    for process in result["processes"]:
+        assert process["programs"][0]["wall_ms"] == [6.5, 7.5, 8.5]  # five are warm-up
+
+
+def test_the_script_says_what_is_wrong(
+    narrow, device: Device, native: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.pte"
+    bad.write_text("no program")
+    assert "cannot load" in bench(device, native, tmp_path, bad, code=2)
+    missing = tmp_path / "missing.pte"
+    assert "no such program" in bench(device, native, tmp_path, missing, code=2)
+    assert "neither edgeprune_runner" in bench(device, tmp_path, tmp_path, bad, code=2)
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="no shellcheck here")
+@pytest.mark.parametrize("path", sorted(shipped_directory().rglob("*.sh")), ids=lambda p: p.name)
+def test_scripts_are_clean(path: Path) -> None:
+    done = subprocess.run(["shellcheck", path], capture_output=True, text=True, check=False)
+    assert done.stdout == ""
