@@ -1,7 +1,7 @@
 """Ethos-U: Vela's reports read, kept beside the program, and marked as the estimates they are.
 
-What needs Vela itself runs where it is installed (`pip install -e '.[dev,ethos-u]'` in an environment
-of its own); the rest runs everywhere.
+What needs Vela itself runs where it is installed (`pip install -e '.[dev,ethos-u]'`, in an
+environment of its own); the rest runs everywhere.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def test_programs_without_an_estimate_of_their_own(tmp_path: Path) -> None:
 
 def test_programs_for_another_accelerator(tmp_path: Path) -> None:
     path = program(tmp_path, an_estimate(1000))
-    with pytest.raises(MeasureError, match="lowered for Ethos_U55_128.*ethos-u85-256"):
+    with pytest.raises(MeasureError, match=r"lowered for Ethos_U55_128.*ethos-u85-256"):
         measure(path, load_target("ethos-u85-256"))
 
 
