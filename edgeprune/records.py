@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from edgeprune.choices import Strategy
+from edgeprune.rules import Rules
 
 if TYPE_CHECKING:
     import numpy as np
@@ -349,6 +350,10 @@ class CostModel(Protocol):
         """Predicted time of one kernel, microseconds."""
         ...
 
+    def kernel_bytes(self, key: KernelKey) -> int:
+        """What one kernel adds to the .pte, bytes."""
+        ...
+
     def latency_ms(self, widths: Widths) -> float:
         """Predicted latency of the whole network, milliseconds, corrections included."""
         ...
@@ -382,12 +387,16 @@ class Budget:
     """What the final program may cost. Any may be None; all that are set must hold.
 
     `speedup` is relative to the measured baseline; `max_drop` is in points of the metric.
+    `memory_bytes` limits the activations that live at one time and `macs` the multiply-accumulates:
+    both follow from the widths and are held to while planning, not measured.
     """
 
     latency_ms: float | None = None
     speedup: float | None = None
     size_bytes: int | None = None
     max_drop: float | None = None
+    memory_bytes: int | None = None
+    macs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -494,6 +503,11 @@ class FitOptions:
     force: bool = False
     drop_blocks: bool = False
     """Whether residual blocks may be dropped whole."""
+    rules: Rules = field(default_factory=Rules)
+    floor: float = 0.1
+    """The least share of every group that stays."""
+    time_limit: float = 10.0
+    """Seconds that the search for one plan may take."""
 
 
 # --- report ----------------------------------------------------------------------------------
@@ -539,13 +553,19 @@ class Layer:
 
 @dataclass(frozen=True)
 class Round:
-    """One turn of the closed loop: what was predicted, what was measured."""
+    """One turn of the closed loop: what was predicted, what was measured.
+
+    `importance` is the share of the network's importance that the plan keeps, `gap` by how much of
+    it the best plan for the same prediction may be better.
+    """
 
     budget_ms: float | None
     predicted_ms: float | None
     measured_ms: float | None
     size_bytes: int
     verdict: Verdict
+    importance: float | None = None
+    gap: float | None = None
 
 
 @dataclass(frozen=True)
