@@ -14,6 +14,7 @@ from edgeprune.cost.curves import Family, canonical, homes
 from edgeprune.cost.grid import Tiles, grids
 from edgeprune.cost.kernels import kernels
 from edgeprune.cost.model import MeasuredCost, Taken, assemble, weight_bytes
+from edgeprune.cost.roofline import estimate
 from edgeprune.cost.rules_outside import PREFIX
 from edgeprune.cost.sampler import Effort, sample
 from edgeprune.cost.table import CostTable, default_path, lower_quartile
@@ -50,11 +51,15 @@ def profile(
 ) -> MeasuredCost:
     """What `graph` costs on `target` at any widths, from kernels executed on it.
 
+    A target whose runner is "roofline" is estimated from its peak rates, and nothing is executed.
+
     Kernels that the cost table (`table`, by default one per user) has under the same conditions are
     not executed again. Raises TargetError where the target's kernels cannot be measured here,
     MeasureError where the measuring process dies (what it had measured is kept), OutputError where
     the table cannot be written.
     """
+    if target.runner == "roofline":
+        return estimate(graph, target, groups)
     _check(target)
     started = time.perf_counter()
     store = _Store(CostTable(table or default_path()), target, progress)
