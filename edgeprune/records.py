@@ -218,8 +218,48 @@ class Sparsity:
 
 
 @dataclass(frozen=True)
+class Reach:
+    """How to get at a device that is not this machine, and what to mind there.
+
+    `hosts` are what ssh or `adb -s` call the devices: several alike share the work. `runner` is a
+    folder with a built `edgeprune_runner` and its libraries. `cpus` are the processors to run on
+    (empty: any); measuring waits until they are below `cool_below_c` degrees Celsius. A connection
+    that is lost is tried again for `reconnect_s`. Paths are as the user wrote them, `folder` is on
+    the device.
+    """
+
+    hosts: tuple[str, ...] = ()
+    port: int | None = None
+    identity: str | None = None
+    known_hosts: str | None = None
+    folder: str | None = None
+    runner: str | None = None
+    python: str = "python3"
+    cpus: tuple[int, ...] = ()
+    cool_below_c: float | None = None
+    reconnect_s: float = 120.0
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What the vendor says a device can do at most, for estimates, and where the vendor says so.
+
+    `gmacs_per_s` are 1e9 multiply-accumulates per second of one processor core (or of the whole
+    accelerator) by dtype; `memory_gb_per_s` is 1e9 bytes per second of the whole device.
+    """
+
+    gmacs_per_s: Mapping[str, float]
+    memory_gb_per_s: float
+    source: str
+
+
+@dataclass(frozen=True)
 class Target:
-    """One device profile, as read from a TOML file by `targets.load_target`."""
+    """One device profile, as read from a TOML file by `targets.load_target`.
+
+    `channel_multiple` is how many channels the device computes at a time; `requires` what it must
+    run at least, in words; `has_run` whether this project has run programs on such a device.
+    """
 
     name: str
     description: str
@@ -231,6 +271,11 @@ class Target:
     max_size_bytes: int | None = None
     max_memory_bytes: int | None = None
     source: str = ""
+    reach: Reach = field(default_factory=Reach)
+    rates: Rates | None = None
+    channel_multiple: int | None = None
+    requires: str = ""
+    has_run: bool = False
 
 
 @dataclass(frozen=True, order=True)

@@ -41,10 +41,10 @@ from edgeprune.records import (
     Scores,
     Target,
 )
+from edgeprune.recovery.training import TrainingSession, train
 from edgeprune.run import Run
 from edgeprune.scoring import score, score_blocks
 from edgeprune.sparsity import check_sparsity
-from edgeprune.tune import TrainingSession, train
 
 BASELINE_LR = 0.05
 PARITY_SAMPLES = 32

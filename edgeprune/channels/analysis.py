@@ -126,10 +126,13 @@ class _Union(Flow):
         )
 
     def constant(self, node: fx.Node) -> Value:
+        """A constant with ids of its own; numbers that count or address have none: they stay."""
         name = str(node.target)
-        shape: Shape = tuple(attribute(self.module, name).shape)
+        tensor = attribute(self.module, name)
+        shape: Shape = tuple(tensor.shape)
         if name not in self.parameters:
-            self.parameters[name] = tuple(self._new(s) if s > 1 else None for s in shape)
+            counts = not (tensor.is_floating_point() or tensor.is_complex())
+            self.parameters[name] = tuple(None if counts or s == 1 else self._new(s) for s in shape)
         labels = tuple(
             Label(spread(ids, d, shape))
             for d, ids in enumerate(self.parameters[name])

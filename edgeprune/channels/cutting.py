@@ -137,9 +137,12 @@ def chunk(flow: Flow, x: Value, chunks: int, dim: int = 0) -> tuple[Value, ...]:
 
 def cut(flow: Flow, x: Value, dim: int, start: int, end: int) -> Value:
     """Positions start..end of a value along `dim`."""
+    end = max(start, end)
     shape = (*x.shape[:dim], end - start, *x.shape[dim + 1 :])
     if shape == x.shape:
         return Value(x.shape, x.labels)
+    if start == end:
+        return Value(shape)  # nothing of it is there to be removed
     return labelled(shape, [_cut(flow, label, shape, dim, start) for label in x.labels])
 
 

@@ -17,8 +17,10 @@ from edgeprune.cli.inspect import inspect
 from edgeprune.cli.lower import lower
 from edgeprune.cli.measure import measure
 from edgeprune.cli.plan import plan
+from edgeprune.cli.profile import profile
 from edgeprune.cli.progress import say
 from edgeprune.cli.report import report
+from edgeprune.cli.table import app as table
 from edgeprune.cli.targets import app as targets
 from edgeprune.errors import EdgepruneError
 
@@ -73,12 +75,14 @@ for command, gist in (
     (inspect, "Show what can be pruned, what cannot, and the cost."),
     (plan, "Choose the channels to keep, as JSON."),
     (lower, "Make a .pte of a model, pruned or whole."),
+    (profile, "Measure a model's kernels on a target."),
     (measure, "Time programs on a target."),
     (report, "Show the report of a finished run."),
     (doctor, "Check this installation and say how to mend it."),
 ):
     app.command(short_help=gist)(show.results_only(command))
 app.add_typer(targets, name="targets", short_help="List the targets, or check one of your own.")
+app.add_typer(table, name="table", short_help="Show, export or import measured kernels.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,7 +1,8 @@
 """Between measured kernels: how the time of one kernel follows from those of its family.
 
 A family is all kernels that differ only in channels. Convolutions and linears have two coordinates
-(channels in, channels out) and are measured on a small rectangular grid; others have one.
+(channels in, channels out) and are measured on a small rectangular grid; products of two tensors
+have four (how many, rows, inner, columns); others have one.
 Between points the time is linear, except that output channels come in tiles: 17 channels cost what
 a whole tile more costs, so a coordinate is first rounded up to the tile (never past the next
 point).
@@ -52,6 +53,10 @@ def canonical(key: KernelKey) -> KernelKey:
     if key.op == "softmax":
         length = key.shapes[0][-1]
         return KernelKey("softmax", ((prod(key.shapes[0]) // length, length),))
+    if key.op == "bmm":
+        (*_, rows, inner), (*_, columns) = key.shapes
+        batch = prod(key.shapes[0][:-2])
+        return KernelKey("bmm", ((batch, rows, inner), (batch, inner, columns)))
     return key
 
 
@@ -78,6 +83,8 @@ def place(key: KernelKey) -> tuple[Family, Point]:
         return (key.op, len(key.shapes), first[0]), (sum(shape[1] for shape in key.shapes),)
     if key.op == "softmax":
         return (key.op, first[1]), (first[0],)
+    if key.op == "bmm":
+        return (key.op,), (*first, key.shapes[1][-1])
     if key.op == "transpose" and attrs["perm"] in ((0, 2, 3, 1), (0, 3, 1, 2)):
         channel = 1 if attrs["perm"][1] == 2 else 3
         rest = tuple(size for d, size in enumerate(first) if d != channel)
@@ -92,7 +99,7 @@ def place(key: KernelKey) -> tuple[Family, Point]:
 
 @dataclass(frozen=True)
 class Curve:
-    """Times (µs) on a full rectangular grid of one or two coordinates."""
+    """Times (µs) on a full rectangular grid of one coordinate or more."""
 
     axes: tuple[tuple[int, ...], ...]
     values: Mapping[Point, float]
@@ -104,8 +111,11 @@ class Curve:
         return prod(axis[-1] for axis in self.axes)
 
     def covers(self, point: Point) -> bool:
-        """Whether `point` lies at or below the grid's upper corner."""
-        return all(x <= axis[-1] for x, axis in zip(point, self.axes, strict=True))
+        """Whether `point` lies at or below the upper corner, and on what was not varied."""
+        return all(
+            x <= axis[-1] if len(axis) > 1 else x == axis[0]
+            for x, axis in zip(point, self.axes, strict=True)
+        )
 
     def at(self, point: Point) -> float:
         """µs at `point`; outside the grid the nearest two points are continued."""

@@ -202,7 +202,7 @@ def _write_vector(builder: Any, schema: Schema, type_name: str, items: Any) -> i
 
 
 def decode(schema: Schema, root: str, data: bytes) -> dict[str, Any]:
-    """The `root` table in `data` as nested dicts; absent fields are left out, unions too."""
+    """The `root` table in `data` as nested dicts, as `encode` takes them, without absent fields."""
     return _read_table(schema, root, data, _uint(data, 0))
 
 
@@ -211,10 +211,19 @@ def _read_table(schema: Schema, table: str, data: bytes, at: int) -> dict[str, A
     slots = (struct.unpack_from("<H", data, vtable)[0] - 4) // 2
     value: dict[str, Any] = {}
     for field in schema.tables[table].values():
-        if field.slot >= slots or field.type in schema.unions:
+        if field.slot >= slots:
             continue
         offset = struct.unpack_from("<H", data, vtable + 4 + 2 * field.slot)[0]
-        if offset:
+        if not offset:
+            continue
+        if field.type in schema.unions:
+            # The member's number lies in the slot before.
+            number = data[at + struct.unpack_from("<H", data, vtable + 2 + 2 * field.slot)[0]]
+            member, held = schema.unions[field.type][number - 1]
+            place = at + offset
+            table_at = place + _uint(data, place)
+            value[field.name] = (member, _read_table(schema, held, data, table_at))
+        else:
             value[field.name] = _read_field(schema, field, data, at + offset)
     return value
 

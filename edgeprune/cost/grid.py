@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import product
 
 from edgeprune.cost.curves import Curve, Family, Point, canonical, place
 from edgeprune.cost.xnnpack_nodes import WEIGHTED
@@ -14,6 +15,7 @@ from edgeprune.records import Extent, Kernel, KernelKey
 _EIGHTHS = tuple(Fraction(i, 8) for i in range(1, 9))
 # Time is close to a line in the input channels, so fewer points do there.
 _INPUT_SHARES = (Fraction(1, 8), Fraction(1, 4), Fraction(1, 2), Fraction(3, 4), Fraction(1))
+_FEW_SHARES = (Fraction(1, 4), Fraction(1, 2), Fraction(1))
 _OUTSIDE = "portable:"
 
 
@@ -56,8 +58,12 @@ def grids(kernels: Iterable[Kernel], full: Mapping[str, int], tiles: Tiles) -> t
             grid = _rectangle(kernel, full, tiles)
             found.setdefault((grid.family, grid.axes), grid)
             continue
+        if kernel.op == "bmm":
+            grid = _matrices(kernel, full, tiles)
+            found.setdefault((grid.family, grid.axes), grid)
+            continue
         for key in _line(kernel, full, tiles):
-            family, (coordinate,) = _on_a_line(key)
+            family, coordinate = _on_a_line(key)
             lines[family].setdefault(coordinate, key)
     for family, keys in lines.items():
         axis = tuple(sorted(keys))
@@ -66,11 +72,11 @@ def grids(kernels: Iterable[Kernel], full: Mapping[str, int], tiles: Tiles) -> t
     return tuple(found.values())
 
 
-def _on_a_line(key: KernelKey) -> tuple[Family, tuple[int]]:
+def _on_a_line(key: KernelKey) -> tuple[Family, int]:
     family, point = place(key)
-    if len(point) == 1:
-        return family, (point[0],)
-    return whole_groups(key)
+    if len(point) > 1:
+        family, point = whole_groups(key)
+    return family, point[0]
 
 
 def whole_groups(key: KernelKey) -> tuple[Family, tuple[int]]:
@@ -105,11 +111,34 @@ def _rectangle(kernel: Kernel, full: Mapping[str, int], tiles: Tiles) -> Grid:
     return Grid(place(base)[0], (inputs, outputs), keys, (1, tile))
 
 
+def _matrices(kernel: Kernel, full: Mapping[str, int], tiles: Tiles) -> Grid:
+    """How many products, their rows, inner size and columns, each on its own."""
+    key = canonical(kernel.at(full))
+    (*outer, rows, inner), (*_, columns) = kernel.shapes
+    varying = next((extent for extent in outer if extent.groups), Extent(1))
+    tile = tiles.of("linear")
+    ways = (
+        (varying, _FEW_SHARES, 1),
+        (rows, _FEW_SHARES, 1),
+        (inner, _INPUT_SHARES, 1),
+        (columns, _INPUT_SHARES, tile),
+    )
+    sizes = (*key.shapes[0], key.shapes[1][-1])
+    axes = tuple(
+        _axis(extent, size, shares, 1, step)
+        for (extent, shares, step), size in zip(ways, sizes, strict=True)
+    )
+    keys: dict[Point, KernelKey] = {}
+    for b, m, k, n in product(*axes):
+        keys[b, m, k, n] = KernelKey("bmm", ((b, m, k), (b, k, n)))
+    return Grid(place(key)[0], axes, keys, (1, 1, 1, tile))
+
+
 def _axis(
     extent: Extent | int, full: int, shares: Sequence[Fraction], groups: int, tile: int
 ) -> tuple[int, ...]:
     """Points along one coordinate: shares of the full size, up to whole tiles and groups."""
-    if not isinstance(extent, Extent) or not extent.terms:
+    if not isinstance(extent, Extent) or not extent.groups:
         return (full,)
     step = tile if full >= 2 * tile else 1
     while step % groups:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edgeprune.cost.curves import Curve, Family, Point, canonical, place
 from edgeprune.cost.grid import Grid, Tiles, whole_groups
@@ -26,6 +29,17 @@ _KERNEL_BYTES = 540
 
 
 @dataclass(frozen=True)
+class Taken:
+    """What it took to know a network's kernels: those asked for, how many of them were executed
+    now (the others were in the table), their samples, and the seconds of it all."""
+
+    kernels: int = 0
+    executed: int = 0
+    samples: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class MeasuredCost:
     """A `CostModel` whose kernels were measured on the target.
 
@@ -41,6 +55,7 @@ class MeasuredCost:
     tiles: Tiles
     factor: float = 1.0
     offset_bytes: int = 0
+    taken: Taken = field(default=Taken(), compare=False)
     _known: dict[KernelKey, float] = field(default_factory=dict, repr=False, compare=False)
 
     def kernel_us(self, key: KernelKey) -> float:
@@ -54,9 +69,41 @@ class MeasuredCost:
             known = self._known[key] = self._interpolated(canonical(key))
         return known
 
+    def kernel_us_at(
+        self, kernel: Kernel, widths: Mapping[str, NDArray[np.int64]]
+    ) -> NDArray[np.float64]:
+        """`kernel_us` of one kernel at many widths: microseconds in the shape of the arrays.
+
+        `widths` has an array for each of `kernel.groups` (and for its blocks, where they may be
+        dropped), all of shapes that broadcast. Corrections are not included (see `factor`).
+        """
+        return self._at_many(kernel, widths, self.kernel_us)
+
+    def kernel_bytes_at(
+        self, kernel: Kernel, widths: Mapping[str, NDArray[np.int64]]
+    ) -> NDArray[np.float64]:
+        """What one kernel adds to the .pte at many widths, bytes; arrays as in `kernel_us_at`."""
+        return self._at_many(kernel, widths, kernel_bytes)
+
+    def _at_many(
+        self,
+        kernel: Kernel,
+        widths: Mapping[str, NDArray[np.int64]],
+        measure: Callable[[KernelKey], float],
+    ) -> NDArray[np.float64]:
+        names = [n for n in (*sorted(kernel.groups), *kernel.blocks) if n in widths]
+        if not names:
+            return np.array(measure(kernel.at(self.sizes)))
+        wide = np.broadcast_arrays(*(widths[name] for name in names))
+        rows, where = np.unique(
+            np.stack([w.ravel() for w in wide], axis=1), axis=0, return_inverse=True
+        )
+        values = [measure(kernel.at(dict(zip(names, row.tolist(), strict=True)))) for row in rows]
+        return np.array(values, dtype=np.float64)[where.ravel()].reshape(wide[0].shape)
+
     def kernel_bytes(self, key: KernelKey) -> int:
         """What one kernel adds to the .pte, bytes; nothing where its block is dropped."""
-        return weight_bytes(key) + _KERNEL_BYTES if key.shapes else 0
+        return kernel_bytes(key)
 
     def latency_ms(self, widths: Widths) -> float:
         """Predicted latency of the whole network, milliseconds, corrections included."""
@@ -65,9 +112,8 @@ class MeasuredCost:
 
     def size_bytes(self, widths: Widths) -> int:
         """Predicted .pte size, bytes, corrections included."""
-        keys = [key for kernel in self.kernels if (key := kernel.at(widths)).shapes]
-        weights = sum(weight_bytes(key) for key in keys)
-        return _FILE_BYTES + weights + _KERNEL_BYTES * len(keys) + self.offset_bytes
+        kernels = sum(kernel_bytes(kernel.at(widths)) for kernel in self.kernels)
+        return _FILE_BYTES + kernels + self.offset_bytes
 
     def corrected(self, widths: Widths, measured_ms: float) -> MeasuredCost:
         """The model whose latency at `widths` is `measured_ms`: all kernels by one factor."""
@@ -112,10 +158,17 @@ class MeasuredCost:
             if kernel.op not in WEIGHTED:
                 continue
             out = dict(kernel.attrs)["out_channels"]
-            for group, times in out.terms if isinstance(out, Extent) else ():
+            for group, times in self._times(out) if isinstance(out, Extent) else ():
                 share = Fraction(self.tiles.of(kernel.op)) / times
                 strides[group] = max(strides.get(group, 1), share.numerator)
         return strides
+
+    def _times(self, extent: Extent) -> Iterator[tuple[str, int | Fraction]]:
+        """How often an extent counts each group, what it is multiplied with being whole."""
+        yield from extent.terms
+        for one, other, times in extent.products:
+            yield one, times * self.sizes[other]
+            yield other, times * self.sizes[one]
 
     def _interpolated(self, key: KernelKey) -> float:
         if not key.shapes or any(0 in shape for shape in key.shapes):
@@ -139,6 +192,11 @@ class MeasuredCost:
 
 def _multiples(size: int, stride: int, parts: int) -> list[int]:
     return sorted({*(c for c in range(stride, size, stride) if c % parts == 0), size})
+
+
+def kernel_bytes(key: KernelKey) -> int:
+    """What a kernel adds to a .pte: its weights, and its entries in the file's tables."""
+    return weight_bytes(key) + _KERNEL_BYTES if key.shapes else 0
 
 
 def weight_bytes(key: KernelKey) -> int:

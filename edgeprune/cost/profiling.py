@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from edgeprune.cost.conditions import host_conditions
 from edgeprune.cost.grid import Tiles, grids
 from edgeprune.cost.kernels import kernels
-from edgeprune.cost.model import MeasuredCost, assemble, weight_bytes
+from edgeprune.cost.model import MeasuredCost, Taken, assemble, weight_bytes
 from edgeprune.cost.sampler import Effort, sample
 from edgeprune.cost.table import CostTable, default_path
 from edgeprune.cost.tiles import probes, tile_of
@@ -43,6 +45,7 @@ def profile(
     the table cannot be written.
     """
     _check(target)
+    started = time.perf_counter()
     store = _Store(CostTable(table or default_path()), target, progress)
     sweeps = probes()
     times = store.times([key for sweep in sweeps for key in sweep], _FEWEST_BATCH_BYTES)
@@ -54,7 +57,8 @@ def profile(
         [key for grid in wanted for key in grid.keys.values()], max(weights, _FEWEST_BATCH_BYTES)
     )
     parts = {group.name: group.parts for group in groups.groups}
-    return MeasuredCost(found, full, parts, assemble(wanted, times), tiles)
+    taken = replace(store.taken, seconds=time.perf_counter() - started)
+    return MeasuredCost(found, full, parts, assemble(wanted, times), tiles, taken=taken)
 
 
 def _check(target: Target) -> None:
@@ -73,6 +77,7 @@ class _Store:
         self._table = table
         self._threads = target.threads
         self._progress = progress
+        self.taken = Taken()
         self._conditions: Conditions = host_conditions(target.backend, target.dtype, target.threads)
 
     def times(self, keys: Iterable[KernelKey], batch_bytes: int) -> dict[KernelKey, float]:
@@ -81,13 +86,20 @@ class _Store:
         known = self._table.estimates(wanted, self._conditions)
         fresh: list[tuple[KernelKey, tuple[float, ...]]] = []
         missing = [key for key in wanted if key not in known]
+        samples = 0
         try:
             effort = Effort(batch_bytes=batch_bytes)
             for answer in sample(missing, self._threads, effort, progress=self._progress):
                 fresh.append(answer)
+                samples += len(answer[1])
                 if len(fresh) >= _BATCH:
                     self._table.add(fresh, self._conditions)
                     fresh = []
         finally:
             self._table.add(fresh, self._conditions)  # also when the worker died half way
+        self.taken = Taken(
+            self.taken.kernels + len(wanted),
+            self.taken.executed + len(missing),
+            self.taken.samples + samples,
+        )
         return self._table.estimates(wanted, self._conditions)

@@ -122,11 +122,14 @@ def _groups(walk: Walk, node: fx.Node, groups: int) -> int | Extent:
     """
     source, weight = walk.source(node), walk.source(node, 1)
     channels, inside = walk.dims(source)[1], walk.dims(weight)[1]
-    if groups == 1 or not channels.terms or inside.terms:
+    if groups == 1 or not channels.groups or inside.groups:
         return groups
     each = inside.fixed
-    terms = tuple((name, Fraction(times) / each) for name, times in channels.terms)
-    return Extent(channels.fixed // each, terms)
+    return Extent(
+        channels.fixed // each,
+        tuple((name, Fraction(times) / each) for name, times in channels.terms),
+        tuple((a, b, Fraction(times) / each) for a, b, times in channels.products),
+    )
 
 
 @rule(*_BATCH_NORM)

@@ -106,9 +106,17 @@ def _list(arg: object) -> list[fx.Node]:
 def _joined(shapes: Sequence[Dims], axis: int) -> Dims:
     """The shape of several tensors side by side."""
     terms: dict[str, int | Fraction] = {}
-    for name, times in (term for shape in shapes for term in shape[axis].terms):
-        terms[name] = terms.get(name, 0) + times
-    total = Extent(sum(shape[axis].fixed for shape in shapes), tuple(sorted(terms.items())))
+    products: dict[tuple[str, str], int | Fraction] = {}
+    for part in (shape[axis] for shape in shapes):
+        for name, times in part.terms:
+            terms[name] = terms.get(name, 0) + times
+        for one, other, times in part.products:
+            products[one, other] = products.get((one, other), 0) + times
+    total = Extent(
+        sum(shape[axis].fixed for shape in shapes),
+        tuple(sorted(terms.items())),
+        tuple((one, other, times) for (one, other), times in sorted(products.items())),
+    )
     return (*shapes[0][:axis], total, *shapes[0][axis + 1 :])
 
 

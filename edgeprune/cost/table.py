@@ -1,7 +1,8 @@
-"""Measured kernels on disk: one SQLite file per user, with the conditions of each row.
+"""Measured kernels on disk: one SQLite file per user, with every sample and its conditions.
 
-Rows are only ever read back under the same device, processor, runtime, backend, dtype and number of
-threads; clock, temperature, load and date are kept with them for whoever wants to know.
+Samples are only ever read back under the same device, processor, runtime, backend, dtype, number of
+threads and frequency governor; clock, temperature, load and date are kept with them for whoever
+wants to know. A kernel that is measured again keeps its earlier samples beside the new ones.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import statistics
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -20,7 +21,9 @@ from edgeprune.cost.keys import key_from_json, key_to_json
 from edgeprune.errors import OutputError
 from edgeprune.records import Conditions, KernelKey
 
-SCHEMA = 1
+SCHEMA = 2
+IDENTITY = ("device", "cpu", "runtime", "backend", "dtype", "threads", "governor")
+"""The conditions that must be equal for samples to be used together."""
 _BUSY_SECONDS = 30.0
 _TABLE = """
 CREATE TABLE IF NOT EXISTS kernels (
@@ -28,14 +31,25 @@ CREATE TABLE IF NOT EXISTS kernels (
     key TEXT NOT NULL,
     samples_us TEXT NOT NULL,
     taken TEXT NOT NULL,
-    PRIMARY KEY (conditions, key)
+    PRIMARY KEY (conditions, key, taken, samples_us)
 )
 """
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Kernels that were measured together: under which conditions, with their samples in µs."""
+
+    conditions: Conditions
+    kernels: tuple[tuple[KernelKey, tuple[float, ...]], ...]
+
+
 def default_path() -> Path:
-    """Where the table lies unless the caller says otherwise: the user's data directory."""
-    return Path.home() / ".local" / "share" / "edgeprune" / "costs.sqlite"
+    """Where the table lies unless the caller says otherwise: in the user's data directory.
+
+    The version is in the name: another edgeprune on this machine may write another.
+    """
+    return Path.home() / ".local" / "share" / "edgeprune" / f"costs-v{SCHEMA}.sqlite"
 
 
 class CostTable:
@@ -65,11 +79,28 @@ class CostTable:
         wanted = {key_to_json(key) for key in keys}
         with self._open() as database:
             rows = database.execute(
-                "SELECT key, samples_us FROM kernels WHERE conditions = ?", (_identity(conditions),)
+                "SELECT key, samples_us FROM kernels WHERE conditions = ? ORDER BY rowid",
+                (_identity(conditions),),
             ).fetchall()
-        return {
-            key_from_json(key): tuple(json.loads(samples)) for key, samples in rows if key in wanted
-        }
+        found: dict[str, tuple[float, ...]] = {}
+        for key, samples in rows:
+            if key in wanted:
+                found[key] = found.get(key, ()) + tuple(json.loads(samples))
+        return {key_from_json(key): samples for key, samples in found.items()}
+
+    def everything(self) -> list[Batch]:
+        """All that the table holds, by the conditions that it was measured under."""
+        with self._open() as database:
+            rows = database.execute(
+                "SELECT taken, key, samples_us FROM kernels ORDER BY rowid"
+            ).fetchall()
+        batches: dict[str, list[tuple[KernelKey, tuple[float, ...]]]] = {}
+        for taken, key, samples in rows:
+            batches.setdefault(taken, []).append((key_from_json(key), tuple(json.loads(samples))))
+        return [
+            Batch(Conditions(**json.loads(taken)), tuple(kernels))
+            for taken, kernels in batches.items()
+        ]
 
     def estimates(
         self, keys: Iterable[KernelKey], conditions: Conditions
@@ -81,13 +112,13 @@ class CostTable:
     def add(
         self, samples: Iterable[tuple[KernelKey, Sequence[float]]], conditions: Conditions
     ) -> None:
-        """Keeps samples (µs) by key; a key measured before in these conditions is replaced."""
+        """Keeps samples (µs) by key, beside those that it has; the same ones are kept once."""
         taken = json.dumps(asdict(conditions))
         identity = _identity(conditions)
         rows = [(identity, key_to_json(key), json.dumps(list(us)), taken) for key, us in samples]
         try:
             with self._open() as database:
-                database.executemany("INSERT OR REPLACE INTO kernels VALUES (?, ?, ?, ?)", rows)
+                database.executemany("INSERT OR IGNORE INTO kernels VALUES (?, ?, ?, ?)", rows)
         except sqlite3.OperationalError as error:
             raise self._unusable(error) from error
 
@@ -134,6 +165,5 @@ class CostTable:
 
 def _identity(conditions: Conditions) -> str:
     """What must be equal for two measurements to be compared."""
-    names = ("device", "cpu", "runtime", "backend", "dtype", "threads")
     values = asdict(conditions)
-    return json.dumps({name: values[name] for name in names}, sort_keys=True)
+    return json.dumps({name: values[name] for name in IDENTITY}, sort_keys=True)

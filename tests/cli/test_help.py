@@ -9,7 +9,10 @@ import pytest
 
 import edgeprune as package
 
-COMMANDS = ("fit", "inspect", "plan", "lower", "measure", "targets", "report", "doctor")
+COMMANDS = (
+    *("fit", "inspect", "plan", "lower", "profile", "measure", "targets", "report", "table"),
+    "doctor",
+)
 # What takes long to import. Recent versions of Typer import pydantic to read numbers.
 SLOW = ("torch", "torchvision", "executorch", "numpy", "scipy", "sklearn", "rich.console")
 

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeprune.cost.conditions import host_conditions
+from edgeprune.cost.exchange import read_table, write_table
 from edgeprune.cost.keys import key_from_json, key_to_json
 from edgeprune.cost.table import CostTable
-from edgeprune.errors import OutputError
+from edgeprune.errors import DataError, OutputError
 from edgeprune.records import KernelKey
 
 KEY = KernelKey("conv", ((1, 3, 8, 8),), (("kernel", (3, 3)), ("out_channels", 16)))
@@ -43,16 +44,22 @@ def test_samples_come_back_with_their_median(tmp_path, here):
     assert table.estimates([KEY, OTHER], here) == {KEY: 2.0}
 
 
-def test_measuring_again_replaces(tmp_path, here):
+def test_measuring_again_adds_samples(tmp_path, here):
     table = CostTable(tmp_path / "costs.sqlite")
     table.add([(KEY, (1.0,))], here)
-    table.add([(KEY, (5.0, 7.0))], here)
-    assert table.read([KEY], here) == {KEY: (5.0, 7.0)}
+    table.add([(KEY, (5.0, 7.0))], replace(here, load=3.0))
+    assert table.read([KEY], here) == {KEY: (1.0, 5.0, 7.0)}
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"threads": 2}, {"cpu": "another"}, {"runtime": "executorch 9"}, {"dtype": "int8"}],
+    [
+        {"threads": 2},
+        {"cpu": "another"},
+        {"runtime": "executorch 9"},
+        {"dtype": "int8"},
+        {"governor": "x"},
+    ],
 )
 def test_rows_of_other_conditions_never_come_back(tmp_path, here, change):
     table = CostTable(tmp_path / "costs.sqlite")
@@ -114,3 +121,38 @@ def test_two_processes_write_at_once(tmp_path, here):
     assert [writer.wait(timeout=120) for writer in writers] == [0, 0]
     keys = [KernelKey(name, ((i,),)) for name in ("a", "b") for i in range(40)]
     assert len(CostTable(path).read(keys, here)) == 80
+
+
+def test_a_table_goes_to_another_machine_and_back_as_json(tmp_path, here):
+    table = CostTable(tmp_path / "costs.sqlite")
+    board = replace(here, device="board", cpu="part 0xd0b", temperature_c=61.5)
+    table.add([(KEY, (1.0, 2.0)), (OTHER, (0.5,))], here)
+    table.add([(KEY, (9.0,))], board)
+    write_table(table, tmp_path / "table.json")
+    other = CostTable(tmp_path / "other.sqlite")
+    assert read_table(tmp_path / "table.json", other) == 3
+    assert read_table(tmp_path / "table.json", other) == 3  # nothing is counted twice
+    assert other.everything() == table.everything()
+    assert other.read([KEY], board) == {KEY: (9.0,)}
+    assert other.read([KEY], here) == {KEY: (1.0, 2.0)}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("not json", "line 1"),
+        ("[]", "no cost table"),
+        ('{"edgeprune_costs": 99, "batches": []}', "version 99"),
+        ('{"edgeprune_costs": 1, "batches": [{"kernels": []}]}', r"batches\[0\]"),
+        (
+            '{"edgeprune_costs": 1, "batches": [{"conditions": {"cpu": 3}, "kernels": [[1]]}]}',
+            r"conditions.*kernels\[0\]",
+        ),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused_with_its_problems(tmp_path, text, said):
+    (tmp_path / "table.json").write_text(text)
+    table = CostTable(tmp_path / "costs.sqlite")
+    with pytest.raises(DataError, match=said):
+        read_table(tmp_path / "table.json", table)
+    assert table.everything() == []

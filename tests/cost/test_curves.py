@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from math import ceil, prod
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from edgeprune.cost.curves import Curve, canonical, place
 from edgeprune.cost.grid import Tiles, grids
+from edgeprune.cost.model import MeasuredCost, assemble
 from edgeprune.cost.tiles import probes, tile_of
 from edgeprune.records import Extent, Kernel, KernelKey
 
@@ -135,3 +137,42 @@ def test_the_tile_is_found_in_a_noisy_staircase(tile, noise):
     found = tile_of(sweep, times)
     # With noise a tile of 4 may look like a line; what matters is never to see a coarser one.
     assert found == tile if tile >= 8 else found <= 4
+
+
+@given(heads=st.integers(1, 12), each=st.integers(8, 32))
+def test_heads_and_their_channels_are_told_apart(heads, each):
+    """Products of tensors cost what their sizes say, whichever of the two was cut."""
+    width, several = Extent(0, (("channels", Fraction(1, 12)),)), Extent(0, (("heads", 1),))
+    q = (Extent(1), several, Extent(49), width)
+    k = (Extent(1), several, width, Extent(49))
+    full = {"heads": 12, "channels": 12 * 32}
+    kernels = (
+        Kernel("bmm", ("scores",), (q, k)),
+        Kernel("bmm", ("values",), ((*k[:2], Extent(49), Extent(49)), q)),
+    )
+
+    def us(key):
+        (b, m, inner), (_, _, n) = key.shapes
+        return 2.0 + b * m * inner * n * 1e-4
+
+    wanted = grids(kernels, full, Tiles(1, 1))
+    times = {key: us(key) for grid in wanted for key in grid.keys.values()}
+    cost = MeasuredCost(
+        kernels,
+        full,
+        {"heads": 1, "channels": 12},
+        assemble(wanted, times),
+        Tiles(1, 1),
+    )
+    for kernel in kernels:
+        key = kernel.at({"heads": heads, "channels": 12 * each})
+        assert cost.kernel_us(key) == pytest.approx(us(canonical(key)), rel=1e-6)
+
+
+def test_a_width_that_is_a_product_of_two_groups_is_a_coordinate():
+    """A linear that reads all heads: fewer heads or narrower ones, both make it smaller."""
+    inside = Extent(0, (), (("channels", "heads", Fraction(1, 4)),))
+    attrs = (("out_channels", Extent(64)),)
+    kernel = Kernel("linear", ("linear",), ((Extent(1), inside),), attrs)
+    (grid,) = grids([kernel], {"channels": 64, "heads": 4}, TILES)
+    assert len(grid.axes[0]) > 1

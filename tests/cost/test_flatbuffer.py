@@ -68,6 +68,7 @@ def test_what_is_written_is_read(schema_file, big, real, numbers, names, values)
     schema = read_schema(schema_file)
     leaves = [{"value": value, "name": str(value)} for value in values]
     value = {"big": big, "real": real, "numbers": numbers, "names": names, "leaves": leaves}
+    value["any"] = ("Other", {"name": "told by the slot before"})
     data = encode(schema, "Root", value)
     assert data[4:8] == b"TEST"
     assert decode(schema, "Root", data) == {**value, "numbers": tuple(numbers)}

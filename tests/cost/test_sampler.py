@@ -11,6 +11,7 @@ from torch import nn
 from edgeprune.channels import channel_groups
 from edgeprune.cost import profile, profiling, sampler
 from edgeprune.cost.sampler import Effort, sample
+from edgeprune.cost.table import SCHEMA
 from edgeprune.errors import MeasureError, TargetError
 from edgeprune.graph import capture
 from edgeprune.records import KernelKey
@@ -89,4 +90,4 @@ def test_the_default_table_is_the_user_s(monkeypatch, tmp_path):
     monkeypatch.setattr("pathlib.Path.home", lambda: tmp_path)
     path = profiling.default_path()
     assert path.is_relative_to(tmp_path)
-    assert path.name == "costs.sqlite"
+    assert path.name == f"costs-v{SCHEMA}.sqlite"

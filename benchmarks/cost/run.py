@@ -1,0 +1,224 @@
+"""Prediction against measurement on pruned networks: the tables of benchmarks/cost/results.md.
+
+    python benchmarks/cost/run.py OUT STAGE [--models a,b] [--plans 20] [--threads 1]
+
+Stages, in order, each of which goes on where it stopped (OUT keeps everything):
+
+    lower    lowers each network whole and at one set of widths that tell its groups apart
+    build    writes its programs at random widths, by rewriting sizes (edgeprune/cost/resizing.py)
+    check    lowers one plan truly and compares it with the rewritten program, number by number
+    measure  times the programs of a network against each other, in one session
+    predict  profiles the kernels, first cold and then warm, and predicts every plan
+    tables   prints Markdown
+
+Only `measure` and `predict` need a quiet machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from programs import MODELS, Subject, pruned, random_widths, subject, telling_widths
+
+from edgeprune.cost import profile
+from edgeprune.cost.resizing import learn, program_bytes
+from edgeprune.lowering import lower
+from edgeprune.measuring import Effort, compare
+from edgeprune.targets import load_target
+
+Row = dict[str, Any]
+FULL, TELLING, FIRST_PLAN = 0, 1, 2
+EFFORT = Effort(processes=2, rounds=10, min_block_ms=10)
+CHECKED = FIRST_PLAN
+
+
+class Run:
+    """What was asked, and the files it is kept in."""
+
+    def __init__(self, asked: argparse.Namespace) -> None:
+        self.out: Path = asked.out
+        self.models: list[str] = asked.models.split(",")
+        self.plans = range(FIRST_PLAN, FIRST_PLAN + asked.plans)
+        self.threads: int = asked.threads
+
+    def folder(self, model: str) -> Path:
+        path = self.out / model
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def rows(self, kind: str) -> list[Row]:
+        path = self.out / f"{kind}.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def add(self, kind: str, row: Row) -> None:
+        with (self.out / f"{kind}.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def widths_of(what: Subject, number: int) -> dict[str, int]:
+    """The widths of program `number` of a network."""
+    if number == FULL:
+        return what.groups.full_widths()
+    return (telling_widths if number == TELLING else random_widths)(what.groups, number)
+
+
+def lower_stage(run: Run) -> None:
+    """Two true programs of each network."""
+    for number in (FULL, TELLING):
+        for model in run.models:
+            if not (run.folder(model) / f"{number}.json").exists():
+                _lowered(run, subject(model), number)
+
+
+def _lowered(run: Run, what: Subject, number: int) -> None:
+    widths, path = widths_of(what, number), run.folder(what.name) / f"{number}.pte"
+    artifact = lower(pruned(what, widths), load_target("host"), path)
+    known = {"widths": widths, "size": artifact.size_bytes, "planned": artifact.planned_bytes}
+    path.with_suffix(".json").write_text(json.dumps(known))
+    print(f"{what.name} {number}: lowered in {artifact.seconds:.0f} s", flush=True)
+
+
+def build_stage(run: Run) -> None:
+    """Every plan's program, from the two true ones."""
+    for model in run.models:
+        folder = run.folder(model)
+        if all((folder / f"plan{n}.json").exists() for n in run.plans):
+            continue
+        what = subject(model)
+        template = learn(
+            [
+                (json.loads((folder / f"{n}.json").read_text())["widths"], data)
+                for n in (FULL, TELLING)
+                if (data := (folder / f"{n}.pte").read_bytes())
+            ],
+            [extent for dims in what.groups.extents.values() for extent in dims],
+        )
+        started = time.perf_counter()
+        for number in run.plans:
+            widths = widths_of(what, number)
+            (folder / f"plan{number}.pte").write_bytes(program_bytes(template.resized(widths)))
+            (folder / f"plan{number}.json").write_text(json.dumps({"widths": widths}))
+        each = (time.perf_counter() - started) / len(run.plans)
+        print(f"{model}: {len(run.plans)} programs, {each:.2f} s each", flush=True)
+
+
+def measure_stage(run: Run) -> None:
+    """All plans of a network in turns."""
+    done = {(row["model"], row["threads"]) for row in run.rows("measured")}
+    target = load_target("host", threads=run.threads)
+    for model in run.models:
+        if (model, run.threads) in done:
+            continue
+        paths = [run.folder(model) / f"plan{n}.pte" for n in run.plans]
+        started = time.perf_counter()
+        found = compare([run.folder(model) / f"{FULL}.pte", *paths], target, EFFORT)
+        for number, one in zip((FULL, *run.plans), found, strict=True):
+            row = {
+                "model": model,
+                "plan": number,
+                "threads": run.threads,
+                "ms": one.median_ms,
+                "interval": one.interval_ms,
+                "clock": one.clock,
+                "samples": len(one.samples_ms),
+                "warnings": one.warnings,
+                "load": one.conditions.load,
+                "cpu": one.conditions.cpu,
+                "runtime": one.conditions.runtime,
+                "date": one.conditions.date,
+            }
+            run.add("measured", row)
+        print(f"{model}: measured in {time.perf_counter() - started:.0f} s", flush=True)
+
+
+def predict_stage(run: Run) -> None:
+    """A cold profile in a table of its own, a warm one, and what they predict."""
+    target = load_target("host", threads=run.threads)
+    for model in run.models:
+        what = subject(model)
+        table = run.folder(model) / f"costs-{run.threads}.sqlite"
+        cold = not table.exists()
+        first = profile(what.graph, target, what.groups, table=table)
+        again = profile(what.graph, target, what.groups, table=table)
+        row: Row = {
+            "model": model,
+            "threads": run.threads,
+            "cold_s": first.taken.seconds if cold else None,
+            "warm_s": again.taken.seconds,
+            "kernels": first.taken.kernels,
+            "samples": first.taken.samples,
+            "tiles": [again.tiles.pointwise, again.tiles.depthwise],
+        }
+        run.add("profiles", row)
+        for number in (FULL, *run.plans):
+            widths = widths_of(what, number)
+            run.add(
+                "predicted",
+                {
+                    "model": model,
+                    "plan": number,
+                    "threads": run.threads,
+                    "ms": again.latency_ms(widths),
+                    "bytes": again.size_bytes(widths),
+                },
+            )
+        print(f"{model}: {row}", flush=True)
+
+
+def check_stage(run: Run) -> None:
+    """One plan truly lowered beside the rewritten program: which numbers differ."""
+    from edgeprune.cost.pte_parts import take_apart
+    from edgeprune.cost.resizing import differences
+
+    for model in run.models:
+        folder = run.folder(model)
+        if not (folder / f"{CHECKED}.json").exists():
+            _lowered(run, subject(model), CHECKED)
+        true, made = (
+            take_apart((folder / f"{name}{CHECKED}.pte").read_bytes()) for name in ("", "plan")
+        )
+        run.add("checked", {"model": model, "differences": len(differences(true, made))})
+        print(f"{model}: {len(differences(true, made))} sizes differ", flush=True)
+
+
+def tables_stage(run: Run) -> None:
+    """Markdown on stdout."""
+    import tables
+
+    for line in tables.lines(run.rows):
+        print(line)
+
+
+STAGES: dict[str, Callable[[Run], None]] = {
+    "lower": lower_stage,
+    "build": build_stage,
+    "check": check_stage,
+    "measure": measure_stage,
+    "predict": predict_stage,
+    "tables": tables_stage,
+}
+
+
+def main(words: list[str] | None = None) -> None:
+    """Run one stage."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("--models", default=",".join(MODELS))
+    parser.add_argument("--plans", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=1)
+    asked = parser.parse_args(words)
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    STAGES[asked.stage](Run(asked))
+
+
+if __name__ == "__main__":
+    main()
