@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from edgeprune import capture, channel_groups, mask, plan, prune, to_module
+from edgeprune import capture, channel_groups, mask, plan, prune
+from edgeprune.writeback import to_module
 
 
 class Recurrent(nn.Module):
