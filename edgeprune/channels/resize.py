@@ -23,6 +23,7 @@ Resize = Callable[["Remaining", fx.Node, tuple[Any, ...], dict[str, Any]], Argum
 _RESIZES: dict[Any, Resize] = {}
 _SPLITS = (
     aten.split.Tensor, aten.split_with_sizes.default, aten.split.sizes, aten.chunk.default,
+    aten.tensor_split.indices, aten.tensor_split.sections,
 )  # fmt: skip
 
 
