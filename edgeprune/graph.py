@@ -12,7 +12,7 @@ import copy
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -224,23 +224,41 @@ def own_tensors(
 ) -> None:
     """Give `module` copies of all parameters and buffers of `source`, under the same names.
 
-    Along (name, dim) in `positions`, only those positions are copied, in that order.
+    Along (name, dim) in `positions`, only those positions are copied, in that order. A tensor that
+    has several names is one tensor again, of which some may be read under one name only.
     """
-    for prefix, owner in source.named_modules(remove_duplicate=False):
-        home = _container(module, prefix)
-        for leaf, tensor in [*owner._parameters.items(), *owner._buffers.items()]:
-            if tensor is None:
-                continue
-            new = tensor.detach()
-            for dim in range(new.dim()):
-                stays = positions.get((f"{prefix}.{leaf}" if prefix else leaf, dim))
-                if stays is not None and not np.array_equal(stays, np.arange(new.size(dim))):
-                    new = new.index_select(dim, torch.from_numpy(stays).to(new.device))
-            new = new.clone() if new.data_ptr() == tensor.data_ptr() else new
-            if leaf in owner._parameters:
-                home.register_parameter(leaf, nn.Parameter(new, tensor.requires_grad))
-            else:
-                home.register_buffer(leaf, new, leaf not in owner._non_persistent_buffers_set)
+    places = [
+        (prefix, leaf, tensor)
+        for prefix, owner in source.named_modules(remove_duplicate=False)
+        for leaf, tensor in (*owner._parameters.items(), *owner._buffers.items())
+        if tensor is not None
+    ]
+    names: dict[int, list[str]] = {}
+    for prefix, leaf, tensor in places:
+        names.setdefault(id(tensor), []).append(f"{prefix}.{leaf}" if prefix else leaf)
+    made: dict[int, Tensor] = {}
+    for prefix, leaf, tensor in places:
+        key = id(tensor)
+        if key not in made:
+            made[key] = _copied(tensor, names[key], positions)
+        home, old = _container(module, prefix), source.get_submodule(prefix)
+        if leaf in old._parameters:
+            home.register_parameter(leaf, cast("nn.Parameter", made[key]))
+        else:
+            home.register_buffer(leaf, made[key], leaf not in old._non_persistent_buffers_set)
+
+
+def _copied(
+    tensor: Tensor, names: Sequence[str], positions: Mapping[tuple[str, int], NDArray[np.int64]]
+) -> Tensor:
+    """A copy of a tensor that has one or several names, of the positions that stay under any."""
+    new = tensor.detach()
+    for dim in range(new.dim()):
+        stays = next((positions[n, dim] for n in names if (n, dim) in positions), None)
+        if stays is not None and not np.array_equal(stays, np.arange(new.size(dim))):
+            new = new.index_select(dim, torch.from_numpy(stays).to(new.device))
+    new = new.clone() if new.data_ptr() == tensor.data_ptr() else new
+    return nn.Parameter(new, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else new
 
 
 def _container(module: nn.Module, prefix: str) -> nn.Module:
