@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from torch import fx
 
 from edgeprune.channels.analysis import Analysis
-from edgeprune.channels.core import name_of, where
+from edgeprune.channels.core import name_of, rule_for, where
 from edgeprune.channels.extents import Where
 from edgeprune.channels.members import owner_name
 from edgeprune.records import Pinned
@@ -26,7 +27,8 @@ def pinned(analysis: Analysis, groups: Where) -> tuple[Pinned, ...]:
     for place, i in reversed(list(enumerate(order))):
         cause[analysis.linked[analysis.pins[i].ids]] = place
     found = []
-    for name, dim in [*_producers(analysis), *_untouched(analysis)]:
+    producers = _producers(analysis)
+    for name, dim in [*producers, *_untouched(analysis)]:
         ids = analysis.parameters[name][dim]
         assert ids is not None
         own = ids.numpy()
@@ -39,8 +41,15 @@ def pinned(analysis: Analysis, groups: Where) -> tuple[Pinned, ...]:
             pin = analysis.pins[order[first]]
             op = name_of(pin.node) if pin.node.op == "call_function" else "output"
             reason, line = pin.reason, where(pin.node)
+            if (name, dim) not in producers and not _left_alone(analysis, pin.node):
+                continue  # a table of positions, say: it has no channels
         found.append(Pinned(owner_name(name), stuck.size, op, reason, line))
     return tuple(found)
+
+
+def _left_alone(analysis: Analysis, node: fx.Node) -> bool:
+    """Whether nothing is known of what a node does."""
+    return rule_for(node.target) is None or (node.name, "given up") in analysis.choices
 
 
 def _producers(analysis: Analysis) -> list[tuple[str, int]]:
@@ -53,8 +62,8 @@ def _producers(analysis: Analysis) -> list[tuple[str, int]]:
 
 
 def _untouched(analysis: Analysis) -> list[tuple[str, int]]:
-    """Matrices that no rule reads directly and of which nothing can be removed: recurrent layers,
-    weights that are computed before they are used."""
+    """Matrices that no layer's rule reads and of which nothing can be removed: recurrent layers,
+    weights that are computed before they are used, tables."""
     named = {name for name, _ in analysis.roles}
     found = []
     for name, dims in analysis.parameters.items():
