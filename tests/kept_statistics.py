@@ -146,6 +146,40 @@ def _reduced(run: KeptStatistics, node: fx.Node, op: Any, args: Any, kwargs: Any
     return made
 
 
+def _batch_norm(run: KeptStatistics, node: fx.Node, op: Any, args: Any, kwargs: Any) -> Tensor:
+    """Without running statistics: over everything but dimension 1 (weights that are scaled)."""
+    x, weight, bias, mean, _, _, _, eps, *_ = args
+    assert mean is None
+    stays = run.kept_by_part(node.args[0], 0)
+    for dim in range(2, x.dim()):
+        stays = stays & run.kept_by_part(node.args[0], dim)
+    made = torch.zeros_like(x)
+    for channel in range(x.size(1)):
+        here = stays.expand(x.shape)[:, channel]
+        inside = x[:, channel][here]
+        scaled = (inside - inside.mean()) / (inside.var(correction=0) + eps).sqrt()
+        made[:, channel][here] = scaled
+    made = made * run.kept_by_part(node.args[0], 1)
+    per_channel = (1, -1, *[1] * (x.dim() - 2))
+    made = made if weight is None else made * weight.view(per_channel)
+    return made if bias is None else made + bias.view(per_channel)
+
+
+def _attention(run: KeptStatistics, node: fx.Node, op: Any, args: Any, kwargs: Any) -> Tensor:
+    """Keys that are gone are not looked at."""
+    stays = run.kept_by_part(node.args[1], -2)
+    reach = stays.expand(args[1].shape).any(-1).unsqueeze(-2)
+    assert len(args) == 3, "keys that go in a masked attention"
+    assert not kwargs.get("is_causal"), "keys that go in a causal attention"
+    return op(*args, attn_mask=reach, **kwargs)
+
+
+def _extreme(run: KeptStatistics, node: fx.Node, op: Any, args: Any, kwargs: Any) -> Any:
+    dim, keep = args[1] % args[0].dim(), bool(args[2]) if len(args) > 2 else False
+    made = _compacted(run, node, args[0], dim, lambda t: op(t, -1)[0])
+    return (made.unsqueeze(dim) if keep else made), None
+
+
 def _reduced_twice(run: KeptStatistics, node: fx.Node, op: Any, args: Any, kwargs: Any) -> Any:
     return tuple(
         _reduced(run, node, _Part(op, i), args, kwargs) for i in range(len(op._schema.returns))
@@ -174,6 +208,10 @@ _SPECIAL: dict[Any, Callable[..., Tensor]] = {
     aten.group_norm.default: _group_norm,
     aten.rms_norm.default: _rms_norm,
     aten.softmax.int: _softmax,
+    aten.batch_norm.default: _batch_norm,
+    aten.scaled_dot_product_attention.default: _attention,
+    aten.max.dim: _extreme,
+    aten.min.dim: _extreme,
     aten.log_softmax.int: _log_softmax,
     aten.mean.dim: _reduced,
     aten.amax.default: _reduced,

@@ -164,10 +164,8 @@ def chunk(flow: Flow, x: Value, chunks: int, dim: int = 0) -> tuple[Value, ...]:
 @rule(aten.glu.default)
 def gated(flow: Flow, x: Value, dim: int = -1) -> Value:
     """One half times the sigmoid of the other (Dauphin et al. 2017)."""
-    dim %= len(x.shape)
-    size = x.shape[dim]
-    halves = [cut(flow, x, dim, 0, size // 2), cut(flow, x, dim, size // 2, size)]
-    return join(flow, halves, halves[0].shape)
+    half, gate = chunk(flow, x, 2, dim)
+    return join(flow, [half, gate], half.shape)
 
 
 def cut(flow: Flow, x: Value, dim: int, start: int, end: int) -> Value:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from edgeprune.channels.contraction import CROSSES, resized
@@ -20,7 +19,6 @@ from edgeprune.channels.core import (
     rule,
     spread,
 )
-from edgeprune.channels.elementwise import join
 from edgeprune.channels.parts import beside
 
 _POOLS = (
@@ -46,13 +44,27 @@ def pool(flow: Flow, x: Value, *args: Any, **kwargs: Any) -> Value:
     """Positions slide or resize, each channel by itself (N, C, *)."""
     shape: Shape = flow.node.meta["shape"]
     shape = (*x.shape[:2], *shape[2:])
+    slid = set(range(2, len(shape)))
     labels = []
     for label in x.labels:
-        if max(label.dims) >= 2:
+        if label.dims & slid and 1 in label.dims and label.split is None:
+            label = _everywhere(flow, label, slid)
+        if label.dims & slid:
             flow.pin(label.ids, "varies over positions that the op slides over")
             continue
-        labels.append(resized(label, shape, set(range(2, len(shape)))))
+        labels.append(resized(label, shape, slid))
     return labelled(shape, labels)
+
+
+def _everywhere(flow: Flow, label: Label, positions: set[int]) -> Label:
+    """A label whose channels are tied over all positions (a linear layer that makes a map)."""
+    label = flow.settle(label)
+    first = label.ids
+    for d in positions:
+        first = first.narrow(d, 0, 1)
+    first = first.expand(label.ids.shape)
+    flow.unite(label.ids, first)
+    return Label(first)
 
 
 @rule(*_POOLS_WITH_INDICES)
@@ -140,9 +152,21 @@ def reduce_twice(flow: Flow, x: Value, *args: Any, **kwargs: Any) -> tuple[Value
     return made, made
 
 
-@rule(aten.max.dim, aten.min.dim, aten.median.dim, aten.nanmedian.dim, aten.mode.default)
-def extremes(flow: Flow, x: Value, dim: int = -1, keep: bool = False) -> tuple[Value, ...]:
-    """The extreme and where it is; among channels their numbers must stay."""
+@rule(aten.max.dim, aten.min.dim)
+def extremes(flow: Flow, x: Value, dim: int, keep: bool = False) -> tuple[Value, ...]:
+    """The extreme, and where it is: if anybody asks for that, channels keep their numbers."""
+    dims = {dim % len(x.shape)}
+    if any(user.args[1] == 1 for user in flow.node.users):
+        return (_needing_all(flow, x, dims, keep),) * 2
+    for label in x.labels:
+        if label.dims & dims:
+            crosses(flow, label)
+    return (summed(flow, x, dims, keep),) * 2
+
+
+@rule(aten.median.dim, aten.nanmedian.dim, aten.mode.default)
+def ranked(flow: Flow, x: Value, dim: int = -1, keep: bool = False) -> tuple[Value, ...]:
+    """A middle or frequent value and where it is; among channels their numbers must stay."""
     return (_needing_all(flow, x, {dim % len(x.shape)}, keep),) * 2
 
 
@@ -208,13 +232,6 @@ def along_all(flow: Flow, x: Value, dim: int, **kwargs: Any) -> Value | tuple[Va
     several = isinstance(flow.node.meta["shape"][0], tuple)
     made = Value(x.shape, x.labels)
     return (made, made) if several else made
-
-
-@rule(aten.cosine_similarity.default)
-def similarity(flow: Flow, a: Value, b: Value, dim: int = 1, eps: float = 1e-8) -> Value:
-    """A product summed along `dim`, over lengths: what is removed was zero."""
-    shape = tuple(torch.broadcast_shapes(a.shape, b.shape))
-    return summed(flow, join(flow, [a, b], shape), {dim % len(shape)}, keep=False)
 
 
 @rule(aten.batch_norm.default, aten._native_batch_norm_legit_no_training.default)
