@@ -31,7 +31,7 @@ from edgeprune.records import (
 )
 
 _BATCH = 120
-_ROUNDS, _SECONDS = 12, 10.0
+_ROUNDS, _SECONDS = 8, 8.0
 _AGREES = 0.05
 """How far two turns of measuring the same kernel may lie apart."""
 _DISAGREES = 0.08
