@@ -49,18 +49,34 @@ def main() -> None:
 
     runtime._unsafe_reset_threadpool(request["threads"])
     keys = [key_from_json(text) for text in request["keys"]]
-    timed = _Timer(runtime, request["rounds"], request["seconds"] / max(1, len(keys)))
+    timed = Timer(runtime, request["rounds"], request["seconds"] / max(1, len(keys)))
     inside = [key for key in keys if not key.op.startswith(PREFIX)]
-    for batch in _batches(inside, request["batch_bytes"]):
-        for key, samples in zip(batch, timed.delegated(batch), strict=True):
-            print(_answer(key, samples), file=results, flush=True)
-    for key in keys:
-        if key.op.startswith(PREFIX):
-            try:
-                answer = _answer(key, timed.portable(key))
-            except Exception as error:  # the compiler refuses an op with whatever it likes
-                answer = _answer(key, (), f"{type(error).__name__}: {error}")
-            print(answer, file=results, flush=True)
+    for batch in batches(inside, request["batch_bytes"]):
+        for key, us in zip(batch, timed.delegated(batch), strict=True):
+            print(_answer(key, us), file=results, flush=True)
+    outside = [key for key in keys if key.op.startswith(PREFIX)]
+    for key, samples, refused in measured_outside(timed, outside):
+        print(_answer(key, samples, refused), file=results, flush=True)
+
+
+def measured_outside(
+    timed: Timer, keys: Sequence[KernelKey]
+) -> Iterator[tuple[KernelKey, Sequence[float], str | None]]:
+    """Ops outside the delegate, compiled together; where the compiler refuses, in halves."""
+    if not keys:
+        return
+    try:
+        measured = timed.portable(keys)
+    except Exception as error:  # the compiler refuses an op with whatever it likes
+        if len(keys) == 1:
+            yield keys[0], (), f"{type(error).__name__}: {error}"
+            return
+        middle = len(keys) // 2
+        yield from measured_outside(timed, keys[:middle])
+        yield from measured_outside(timed, keys[middle:])
+        return
+    for key, samples in zip(keys, measured, strict=True):
+        yield key, samples, None
 
 
 def _answer(key: KernelKey, samples: Sequence[float], refused: str | None = None) -> str:
@@ -68,7 +84,7 @@ def _answer(key: KernelKey, samples: Sequence[float], refused: str | None = None
     return json.dumps({"key": key_to_json(key), "samples_us": times, "refused": refused})
 
 
-def _batches(keys: Sequence[KernelKey], most_bytes: int) -> Iterator[list[KernelKey]]:
+def batches(keys: Sequence[KernelKey], most_bytes: int) -> Iterator[list[KernelKey]]:
     """Kernels that run in one program, by the bytes of their weights."""
     batch: list[KernelKey] = []
     held = 0
@@ -83,7 +99,7 @@ def _batches(keys: Sequence[KernelKey], most_bytes: int) -> Iterator[list[Kernel
         yield batch
 
 
-class _Timer:
+class Timer:
     """Runs programs round by round and reads the event tracer."""
 
     def __init__(self, runtime: Any, rounds: int, seconds_per_kernel: float) -> None:
@@ -118,13 +134,19 @@ class _Timer:
             samples.append([max(run[last[i]] - entering, _FLOOR_US) for run in times])
         return samples
 
-    def portable(self, key: KernelKey) -> list[float]:
-        """Samples in µs of an op outside the delegate: all kernels it becomes, together."""
+    def portable(self, keys: Sequence[KernelKey]) -> list[list[float]]:
+        """Samples in µs of each op outside the delegate: all kernels it becomes, together."""
         from edgeprune.cost.portable_program import portable_program
 
-        program, inputs = portable_program(key)
-        runs = self._events(program, inputs, self._seconds)
-        return [max(sum(_durations(run, "OPERATOR_CALL").values()), _FLOOR_US) for run in runs]
+        made = portable_program(keys)
+        runs = self._events(made.program, list(made.inputs), self._seconds * len(keys))
+        samples: list[list[float]] = [[] for _ in keys]
+        for run in runs:
+            times = _durations(run, "OPERATOR_CALL")
+            for i, mine in enumerate(samples):
+                own = sum(us for at, us in times.items() if made.owners[at] == i)
+                mine.append(max(own, _FLOOR_US))
+        return samples
 
     def _events(self, program: bytes, inputs: list[Any], seconds: float) -> list[dict[str, Any]]:
         """The runs recorded by the event tracer, warm-ups left out."""
