@@ -193,7 +193,7 @@ def _load(basis: Basis, wishes: Wishes, report: Progress) -> _Loaded:
         droppable = score_blocks(graph, found, data if by == "taylor" else None)
     cost = None
     if basis.target is not None:
-        from edgeprune.cost import profile
+        from edgeprune.measuring.kernels import profile
 
         cost = profile(graph, basis.target, groups, progress=report)
     known = Known(

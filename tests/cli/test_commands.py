@@ -234,7 +234,7 @@ def test_a_report_that_is_not_there(edgeprune, tmp_path):
 def test_targets(edgeprune, tmp_path):
     assert "host" in ended_well(edgeprune("targets"))
     listed = json.loads(ended_well(edgeprune("targets", "--json")))
-    assert [target["name"] for target in listed] == ["host"]
+    assert {"host", "linux-arm64", "ethos-u55-128"} <= {target["name"] for target in listed}
     path = tmp_path / "board.toml"
     path.write_text('extends = "host"\nthreads = 2\n')
     assert "threads       2" in ended_well(edgeprune("targets", "check", path))
