@@ -1,5 +1,6 @@
 """What issue 5 claims of the planner, printed as tables: python benchmarks/plan/run.py STAGE...
 
+    costs      measure the kernels that the others need
     front      gap, seconds and importance kept beside greedy, one-sided and uniform (table 2)
     solvers    the same programmes by HiGHS alone, by CP-SAT where it is installed, and as shipped
     large      resnet152, efficientnet_b7, swin_b, densenet201, by costs that need no measuring
@@ -296,7 +297,20 @@ def blocks_or_not(bench: Bench) -> None:
     )
 
 
+def costs(bench: Bench) -> None:
+    """Measures the kernels that the other stages need, and nothing else."""
+    names = dict.fromkeys([*(name for name, _ in (*MEASURED, *SIZED)), *FRONT])
+    for name in names:
+        if bench.wants(name) and bench.rows.missing(stage="costs", model=name):
+            start = time.monotonic()
+            _, groups, cost = bench.network(name)
+            full = cost.latency_ms(groups.full_widths())
+            seconds = round(time.monotonic() - start, 1)
+            bench.rows.add({"stage": "costs", "model": name, "full_ms": full, "seconds": seconds})
+
+
 STAGES: dict[str, Callable[[Bench], None]] = {
+    "costs": costs,
     "front": front,
     "large": large,
     "solvers": solvers,
@@ -314,7 +328,7 @@ def tables(rows: Rows) -> Iterator[str]:
     yield f"{conditions.cpu}, {conditions.runtime}, torch {torch.__version__}, numpy "
     yield f"{np.__version__}, Python {platform.python_version()}"
     for stage in STAGES:
-        if rows.of(stage):
+        if stage != "costs" and rows.of(stage):
             yield from shown(stage, rows.of(stage))
 
 

@@ -184,7 +184,7 @@ class Planner:
 
     def _made(self, limits: Limits) -> tuple[Tabulated, CostModel]:
         """The tables for limits of this kind, and the cost model that they were made of."""
-        key = (limits.floor, limits.size_bytes is not None)
+        key = (limits.floor, limits.size_bytes is not None, limits.macs is not None)
         if key not in self.tables:
             choices = Choices(self.groups, self.cost, limits, self.rules)
             made = tabulated(choices, self.scores, self.blocks)
