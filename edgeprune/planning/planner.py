@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -53,8 +53,8 @@ class Chosen:
 class Planner:
     """Groups, scores, blocks and costs, and what a user demands; `within` plans.
 
-    `moments` are needed where memory is limited. A cost model that was corrected meanwhile takes
-    the place of `cost` without tabulating again, see `with_cost`.
+    `moments` makes what lives at one time, where memory is limited. A cost model that was corrected
+    meanwhile takes the place of `cost` without tabulating again, see `with_cost`.
     """
 
     groups: ChannelGroups
@@ -62,7 +62,7 @@ class Planner:
     cost: CostModel
     blocks: Blocks = field(default_factory=Blocks)
     rules: Rules = field(default_factory=Rules)
-    moments: tuple[Moment, ...] = ()
+    moments: Callable[[], tuple[Moment, ...]] = tuple
     time_limit: float = TIME_LIMIT
     tables: dict[object, tuple[Tabulated, CostModel]] = field(default_factory=dict, repr=False)
 
@@ -83,11 +83,12 @@ class Planner:
             tight = _tightened(tight, limits, chosen.usage)
         return chosen
 
-    def usage(self, widths: Widths) -> Usage:
-        """What a network takes, as the cost model predicts it."""
+    def usage(self, widths: Widths, limits: Limits | None = None) -> Usage:
+        """What a network takes, as the cost model predicts it; memory where `limits` have it."""
         cost = self._with_blocks
         macs = sum(kernel_macs(kernel.at(widths)) for kernel in cost.kernels)
-        memory = peak_bytes(self.moments, widths)
+        limited = limits is not None and limits.memory_bytes is not None
+        memory = peak_bytes(self.moments(), widths) if limited else 0
         return Usage(cost.latency_ms(widths), cost.size_bytes(widths), memory, macs)
 
     def least(self, quantity: str, limits: Limits) -> float:
@@ -107,7 +108,7 @@ class Planner:
         while True:
             solution, problem = self._solution(table, limits, watched)
             widths = {**problem.widths(solution.levels), **self.gone}
-            usage = self.usage(widths)
+            usage = self.usage(widths, limits)
             most = limits.memory_bytes
             if most is None or usage.memory_bytes <= most or len(watched) >= _MOST_MOMENTS:
                 break
@@ -166,7 +167,7 @@ class Planner:
         return problem.taken(problem.complete([0] * len(problem.variables)))
 
     def _fullest(self, widths: Widths) -> Moment:
-        return max(self.moments, key=lambda m: sum(t.bytes_at(widths) for t in m))
+        return max(self.moments(), key=lambda m: sum(t.bytes_at(widths) for t in m))
 
     # --- tables ---------------------------------------------------------------------------
 

@@ -159,7 +159,7 @@ def test_a_bug_shows_its_traceback_and_ends_with_1(edgeprune, monkeypatch):
 def _fail_with(edgeprune, monkeypatch, error):
     """Run `fit` with a first step that raises `error`."""
 
-    def fail(*_):
+    def fail(*_, **__):
         raise error
 
     monkeypatch.setattr(sys.modules["edgeprune.cli.fit"], "budget_from", fail)

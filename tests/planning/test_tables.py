@@ -135,7 +135,7 @@ def test_a_limit_on_memory_holds() -> None:
         for dims in groups.extents.values()
     )
     assert largest <= full <= 4 * largest
-    planner = Planner(groups, drawn(groups), cost, moments=live)
+    planner = Planner(groups, drawn(groups), cost, moments=lambda: live)
     chosen = planner.within(Limits(memory_bytes=int(0.6 * full)))
     assert peak_bytes(live, chosen.widths) <= 0.6 * full
     assert chosen.usage.memory_bytes == peak_bytes(live, chosen.widths)
@@ -259,3 +259,16 @@ def test_a_front_falls_and_tells_what_is_out_of_reach() -> None:
     for point in points[:3]:
         assert point.plan is not None
         assert cost.latency_ms(point.plan.widths()) <= full / point.speedup
+
+
+def test_plans_repeat_to_the_letter() -> None:
+    texts = set()
+    for _ in range(2):
+        graph, groups, cost = problem(ResidualNet)
+        found = blocks(graph)
+        free = Blocks(found, {b.name: 0.7 * i for i, b in enumerate(found)})
+        known = Known(graph, groups, drawn(groups), blocks=free)
+        limits = Limits(0.5 * cost.latency_ms(groups.full_widths()))
+        texts.add(within(known, planner_for(known, cost), limits).to_json())
+        problem.cache_clear()
+    assert len(texts) == 1
