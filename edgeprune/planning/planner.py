@@ -25,6 +25,7 @@ _SAFE = 1 - 1e-8
 """Limits are taken a little tighter, so that sums in another order do not exceed them."""
 _MOST_MOMENTS = 12
 _TRIES = 3
+_STOPPED = ("the search ended before the gap was closed: another run may find another plan",)
 _ROW = {name: i for i, name in enumerate(QUANTITIES)}
 
 
@@ -120,7 +121,7 @@ class Planner:
             solution.gap,
             solution.seconds,
             solution.how,
-            table.notes,
+            (*table.notes, *(_STOPPED if solution.gap else ())),
         )
         return Chosen(widths, usage, proof)
 
