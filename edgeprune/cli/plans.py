@@ -152,8 +152,8 @@ def check_file(basis: Basis, wishes: Wishes, path: Path, json: bool) -> None:
         check_plan(plan, known.groups, [block.name for block in known.blocks.known])
         assert cost is not None
         planner = planner_for(known, cost)
-        usage = planner.usage(plan.widths())
         limits = wishes.limits(cost.latency_ms(known.sizes))
+        usage = planner.usage(plan.widths(), limits)
     importance = Importance(known.groups, known.scores)
     kept = importance.kept(plan.widths()) / max(importance.full(), 1e-30)
     within = not limits.exceeded(usage)
