@@ -11,29 +11,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgeprune.channels import channel_groups as channel_groups
-    from edgeprune.cost import profile as profile
     from edgeprune.graph import capture as capture
     from edgeprune.lowering import lower as lower
     from edgeprune.measuring import measure as measure
+    from edgeprune.measuring.kernels import profile as profile
     from edgeprune.pipeline import fit as fit
     from edgeprune.planning import plan as plan
+    from edgeprune.recovery import finetune as finetune
     from edgeprune.scoring import score as score
     from edgeprune.sparsity import sparsify as sparsify
     from edgeprune.surgery import mask as mask
     from edgeprune.surgery import prune as prune
     from edgeprune.targets import load_target as load_target
-    from edgeprune.tune import finetune as finetune
 
 _HOME = {
     "capture": "graph",
     "channel_groups": "channels",
     "score": "scoring",
-    "profile": "cost",
+    "profile": "measuring.kernels",
     "plan": "planning",
     "prune": "surgery",
     "mask": "surgery",
     "sparsify": "sparsity",
-    "finetune": "tune",
+    "finetune": "recovery",
     "lower": "lowering",
     "measure": "measuring",
     "fit": "pipeline",

@@ -5,14 +5,16 @@ Weights do not change latency, so all of this happens before an epoch is spent o
 
 from __future__ import annotations
 
+import math
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeprune.errors import BudgetError
 from edgeprune.lowering import lower
 from edgeprune.measuring import Effort, compare, speedup, verdict
-from edgeprune.planning import Known, Limits, plan_within
+from edgeprune.planning import Known, Limits, planner_for, within
 from edgeprune.plans import Plan
 from edgeprune.records import (
     Artifact,
@@ -27,7 +29,7 @@ from edgeprune.records import (
 )
 from edgeprune.surgery import prune
 
-ROUNDS = 5
+ROUNDS = 4
 AIM = 0.975
 """Where in the budget the measured median should fall, so that its interval fits too."""
 USED_ENOUGH = 0.95
@@ -45,7 +47,8 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Found:
-    """The plan the loop ended with, and every round on the way."""
+    """The plan the loop ended with, and every round on the way; the plan's notes say why where it
+    leaves more than 5 % of the budget unused."""
 
     plan: Plan
     rounds: tuple[Round, ...]
@@ -114,6 +117,8 @@ def close_the_loop(
     baseline: Baseline,
     wanted: tuple[Budget, Target],
     progress: Progress = silent,
+    *,
+    floor: float = 0.1,
 ) -> Found:
     """The plan whose lowered program, as measured on the target, meets the budget most fully.
 
@@ -127,6 +132,7 @@ def close_the_loop(
     limit_ms = latency_limit(budget, baseline.latency_ms)
     cost = cost.with_blocks(known.blocks.known)
     cost = cost.corrected(full, baseline.latency_ms).size_corrected(full, baseline.size_bytes)
+    planner = planner_for(known, cost)
     asked_ms = None if limit_ms is None else limit_ms * AIM
     tries: list[_Try] = []
     with tempfile.TemporaryDirectory(prefix="edgeprune-") as scratch:
@@ -134,7 +140,8 @@ def close_the_loop(
         for number in range(ROUNDS):
             progress("plan", number, ROUNDS, f"round {number + 1} of at most {ROUNDS}")
             try:
-                plan = plan_within(known, cost, Limits(asked_ms, budget.size_bytes))
+                asked = replace(limits_of(budget, asked_ms), floor=floor)
+                plan = within(known, planner.with_cost(cost), asked)
             except BudgetError:
                 if any(t.round.verdict == "met" for t in tries):
                     break
@@ -154,27 +161,54 @@ def close_the_loop(
                 asked_ms = next_latency(limit_ms, tuple(_point(t) for t in tries))
     met = [t for t in tries if t.round.verdict == "met"]
     best = max(met, key=lambda t: t.used) if met else min(tries, key=lambda t: t.used)
-    return Found(best.plan, tuple(t.round for t in tries))
+    plan = replace(best.plan, notes=(*best.plan.notes, *_unused(best, full)))
+    return Found(plan, tuple(t.round for t in tries))
+
+
+def limits_of(budget: Budget, latency_ms: float | None) -> Limits:
+    """What a plan must stay within for a budget, its latency as asked of the cost model."""
+    return Limits(latency_ms, budget.size_bytes, memory_bytes=budget.memory_bytes, macs=budget.macs)
+
+
+def _unused(best: _Try, full: Mapping[str, int]) -> tuple[str, ...]:
+    """Why a budget is not used up, where it is not."""
+    if best.used >= USED_ENOUGH:
+        return ()
+    share = f"the program uses {best.used:.1%} of the budget"
+    if all(best.plan.widths()[name] == size for name, size in full.items()):
+        return (f"{share}: the full network already meets it",)
+    return (f"{share}: no plan was found between that and the next step of the costs",)
 
 
 def next_latency(limit_ms: float, points: tuple[tuple[float, float], ...]) -> float:
     """What to ask the cost model for next, given (asked, measured) latencies of earlier rounds.
 
-    The last round's error is taken for the error here; once there are rounds on both sides of the
-    goal, the answer lies between the nearest two (regula falsi).
+    The last round's error is taken for the error here. From two rounds on, the measured latency is
+    taken to go with a power of what was asked, as the two nearest to the goal have it; once there
+    are rounds on both sides of the goal, the answer lies between the nearest two of them.
     """
     goal = limit_ms * AIM
     over = [p for p in points if p[1] > goal]
     under = [p for p in points if p[1] <= goal]
     if not over or not under:
-        asked, measured = points[-1]
-        return asked * goal / measured
+        near = sorted(points, key=lambda p: abs(math.log(p[1] / goal)))[:2]
+        nearest: float = near[0][0] * (goal / near[0][1]) ** (1 / _power(near))
+        return nearest
     low = max(under, key=lambda p: p[0])
     high = min(over, key=lambda p: p[0])
     if high[0] <= low[0]:  # noise: the smaller one measured slower
         return low[0] * 0.5 + high[0] * 0.5
-    share = (goal - low[1]) / (high[1] - low[1])
+    asked: float = low[0] * (goal / low[1]) ** (1 / _power([low, high]))
+    share = (asked - low[0]) / (high[0] - low[0])
     return low[0] + min(max(share, 0.1), 0.9) * (high[0] - low[0])
+
+
+def _power(points: Sequence[tuple[float, float]]) -> float:
+    """How steeply measured latencies rise with asked ones; 1 where two points do not tell."""
+    if len(points) < 2 or points[0][0] == points[1][0]:
+        return 1.0
+    (one, first), (two, second) = points
+    return min(max(math.log(first / second) / math.log(one / two), 0.4), 2.5)
 
 
 def _point(attempt: _Try) -> tuple[float, float]:
@@ -204,7 +238,15 @@ def _measured(
         latency_ms / limit_ms if limit_ms is not None else 0.0,
         artifact.size_bytes / budget.size_bytes if budget.size_bytes is not None else 0.0,
     )
-    turn = Round(limit_ms, plan.predicted_ms, latency_ms, artifact.size_bytes, found)
+    turn = Round(
+        limit_ms,
+        plan.predicted_ms,
+        latency_ms,
+        artifact.size_bytes,
+        found,
+        importance=plan.importance,
+        gap=plan.gap,
+    )
     return _Try(plan, turn, asked_ms, used)
 
 

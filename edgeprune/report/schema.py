@@ -87,6 +87,8 @@ class BudgetJson(TypedDict):
     size_bytes: int | None
     speedup: Finite
     max_drop: Finite
+    memory_bytes: NotRequired[int | None]
+    macs: NotRequired[int | None]
 
 
 class SparsityJson(TypedDict):
@@ -116,6 +118,8 @@ class RoundJson(TypedDict):
     measured_ms: Finite
     size_bytes: int
     verdict: Verdict
+    importance: NotRequired[Finite]
+    gap: NotRequired[Finite]
 
 
 class LayerJson(TypedDict):
