@@ -1,18 +1,18 @@
 """The stages of `fit`, in order: the page to read first.
 
 Every finished stage is kept in the run's directory; a second run reads it back and continues after
-the last one. What each stage does is in stages.py.
+the last one. What each stage does is in stages.py and mending.py.
 """
 
 from __future__ import annotations
 
 from torch import nn
 
-from edgeprune import findings, stages
+from edgeprune import findings, mending, ranks, stages
 from edgeprune.channels import channel_groups
 from edgeprune.data import Data
 from edgeprune.footprint import layers
-from edgeprune.iterative import standing
+from edgeprune.iterative import positions_left, standing
 from edgeprune.measuring import speedup
 from edgeprune.models import LoadedModel
 from edgeprune.records import FitOptions, Progress, Report, silent
@@ -37,7 +37,7 @@ def fit(
     """
     work = stages.begin(stages.loaded(model, data), data, options, progress)
 
-    graph, baseline_training = stages.train_baseline(work)
+    graph, baseline_training = mending.train_baseline(work)
     baseline_metric = stages.check(work, "check baseline", graph)
     groups = channel_groups(graph)
     baseline = stages.lower_baseline(work, graph)
@@ -48,7 +48,9 @@ def fit(
 
     pruned = prune(cut.whole, plan)
     cut_metric = stages.check(work, "prune", pruned)
-    pruned, training = stages.recover(work, pruned, graph)
+    last_cut = mending.Cut(cut.current, pruned, positions_left(cut, plan), cut_metric)
+    pruned, reached, mended = mending.mend(work, last_cut)
+    pruned, training = mending.recover(work, pruned, graph)
     artifact = stages.lower_pruned(work, pruned)
 
     measured = stages.measure_both(work, baseline, artifact)
@@ -56,8 +58,8 @@ def fit(
     tested = stages.test_both(work, graph, pruned)
 
     before = findings.side(graph, baseline, measured.before, tested.before or baseline_metric)
-    last = training.after if training is not None else cut_metric
-    after = findings.side(pruned, artifact, measured.after, tested.after or last)
+    reached = training.after if training is not None else reached
+    after = findings.side(pruned, artifact, measured.after, tested.after or reached)
     options = work.options
     verdict, reasons = findings.final_verdict(measured, (before, after), options)
     ratio, interval = speedup(measured.before, measured.after)
@@ -81,6 +83,7 @@ def fit(
                 "score": (None, work.criterion),
                 "plan": (None, f"{len(rounds)} round(s) of plan, cut, lower, measure"),
                 "prune": (cut_metric, "the cut alone, before any recovery"),
+                **mended,
                 "fine-tune": findings.outcome(training),
             },
         ),
@@ -96,5 +99,6 @@ def fit(
         ),
         sparsity=plan.sparsity,
     )
-    write_report(report, options.out)
+    if ranks.is_first():
+        write_report(report, options.out)
     return report

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 
+from edgeprune import ranks
 from edgeprune.blocks import blocks
 from edgeprune.closed_loop import Baseline, close_the_loop, judge
 from edgeprune.cost import profile
 from edgeprune.data import Data, evaluate
-from edgeprune.findings import Circumstances, Measured, Tested, Training
+from edgeprune.findings import Circumstances, Measured, Tested
 from edgeprune.footprint import compressed_bytes
 from edgeprune.graph import capture, fingerprint
 from edgeprune.iterative import Standing
@@ -36,17 +36,14 @@ from edgeprune.records import (
     Metric,
     Parity,
     Progress,
-    Recipe,
     Round,
     Scores,
     Target,
 )
-from edgeprune.recovery.training import TrainingSession, train
 from edgeprune.run import Run
 from edgeprune.scoring import score, score_blocks
 from edgeprune.sparsity import check_sparsity
 
-BASELINE_LR = 0.05
 PARITY_SAMPLES = 32
 
 
@@ -100,11 +97,12 @@ def begin(model: LoadedModel, data: Data | None, options: FitOptions, progress: 
     request = {
         "model": model.name,
         "graph": fingerprint(graph),
-        "weights": _weights_key(graph),
+        "weights": weights_key(graph),
         "data": None if data is None else data.name,
         "target": asdict(options.target),
         "budget": asdict(options.budget),
         "recipe": asdict(options.recipe),
+        "without labels": [options.statistics, options.reconstruction, options.samples],
         "baseline epochs": options.baseline_epochs,
         "criterion": _criterion(options, data),
         "drop blocks": options.drop_blocks,
@@ -114,23 +112,14 @@ def begin(model: LoadedModel, data: Data | None, options: FitOptions, progress: 
         "rounds": options.rounds,
     }
     run = Run.open(options.out, request, force=options.force)
-    if options.force:
-        for left in options.out.glob(".*.checkpoint"):
-            left.unlink()
+    if options.force and ranks.is_first():
+        for kind in ("checkpoint", "safetensors"):
+            for left in options.out.glob(f".*.{kind}"):
+                left.unlink()
     return Work(model, data, options, progress, graph, run)
 
 
 # --- the baseline ------------------------------------------------------------------------------
-
-
-def train_baseline(work: Work) -> tuple[Graph, Training | None]:
-    """The network that everything is compared with: weights that came with the model stay, fresh
-    ones are trained first where there is data."""
-    epochs = work.options.baseline_epochs
-    if work.model.has_weights or work.data is None or not epochs:
-        return work.graph, None
-    recipe = Recipe(epochs=epochs, lr=BASELINE_LR, distill=0.0, seed=work.options.seed)
-    return trained(work, ("train baseline", "baseline.safetensors"), work.graph, recipe)
 
 
 def check(work: Work, stage: str, graph: Graph) -> Metric | None:
@@ -143,7 +132,7 @@ def check(work: Work, stage: str, graph: Graph) -> Metric | None:
         work.progress(stage, 0, 0, "metric on the validation split")
         return evaluate(graph.program, data.validation, data)
 
-    return work.run.stage(stage, Metric, compute)
+    return work.run.stage(stage, Metric, compute, together=True)
 
 
 def lower_baseline(work: Work, graph: Graph) -> Artifact:
@@ -161,7 +150,8 @@ def lower_baseline(work: Work, graph: Graph) -> Artifact:
 
 def profile_costs(work: Work, graph: Graph, groups: ChannelGroups) -> CostModel:
     """The cost of every kernel; kept in the user's table, so a second time takes a second."""
-    return profile(graph, work.options.target, groups, progress=work.progress)
+    target = work.options.target
+    return ranks.first_before_others(lambda: profile(graph, target, groups, progress=work.progress))
 
 
 def score_channels(work: Work, cut: Standing) -> Scores | None:
@@ -224,58 +214,12 @@ def _blocks(work: Work, graph: Graph) -> Blocks:
     return Blocks(found, score_blocks(graph, found, in_loss))
 
 
-# --- recovery ----------------------------------------------------------------------------------
-
-
-def recover(work: Work, pruned: Graph, teacher: Graph) -> tuple[Graph, Training | None]:
-    """weights.safetensors: fine-tuned with the full network as teacher, where there is data."""
-    if work.data is None or not work.options.recipe.epochs:
-        _save_weights(work.run.file("weights.safetensors"), pruned)
-        return pruned, None
-    stage = ("fine-tune", "weights.safetensors")
-    return trained(work, stage, pruned, work.options.recipe, teacher)
-
-
-def trained(
-    work: Work,
-    stage: tuple[str, str],
-    graph: Graph,
-    recipe: Recipe,
-    teacher: Graph | None = None,
-) -> tuple[Graph, Training]:
-    """`graph` with the weights that training gave it; `stage` is its name and its weights file."""
-    data, (name, kept) = work.data, stage
-    assert data is not None
-
-    checkpoint = work.run.file(f".{name.replace(' ', '-')}.checkpoint")
-
-    def compute() -> Training:
-        session = TrainingSession(
-            path=checkpoint, key=_weights_key(graph), progress=work.progress, stage=name
-        )
-        module = None if teacher is None else teacher.program
-        tuned = train(graph, data, recipe, teacher=module, session=session)
-        _save_weights(work.run.file(kept), tuned.graph)
-        epochs = len(tuned.history) - 1
-        return Training(tuned.history[0].metric, tuned.metric, epochs, tuned.notes)
-
-    found = work.run.stage(name, Training, compute)
-    checkpoint.unlink(missing_ok=True)
-    graph.program.load_state_dict(load_file(work.run.file(kept)))
-    return graph, found
-
-
-def _weights_key(graph: Graph) -> str:
+def weights_key(graph: Graph) -> str:
     """Tells weights apart: their sum and the sum of their squares, to ten digits."""
     tensors = [t.double() for t in graph.program.state_dict().values() if t.is_floating_point()]
     total = sum(float(t.sum()) for t in tensors)
     squares = sum(float(t.square().sum()) for t in tensors)
     return f"{total:.9e} {squares:.9e}"
-
-
-def _save_weights(path: Path, graph: Graph) -> None:
-    state = {key: t.detach().contiguous().clone() for key, t in graph.program.state_dict().items()}
-    write_atomically(path, lambda beside: save_file(state, beside))
 
 
 # --- the result --------------------------------------------------------------------------------
@@ -360,7 +304,7 @@ def test_both(work: Work, graph: Graph, pruned: Graph) -> Tested:
             evaluate(graph.program, data.test, data), evaluate(pruned.program, data.test, data)
         )
 
-    return work.run.stage("test", Tested, compute)
+    return work.run.stage("test", Tested, compute, together=True)
 
 
 def _within(budget: Budget, target: Target) -> Budget:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from edgeprune import ranks
 from edgeprune.data import Data
 from edgeprune.data.evaluate import device_of
 from edgeprune.graph import attribute
@@ -81,7 +82,8 @@ def reconstruct(
     `small` is what a cut left of `full`, with its batch-norm statistics as they were; `positions`
     say what stayed of each parameter (`surgery.kept_positions`). Where nothing was removed, nothing
     changes; what was removed and is a linear combination of what stays is restored exactly; on the
-    samples, no layer's squared error grows. Raises DataError if there are no training samples.
+    samples, no layer's squared error grows. Where there are several processes, all call this
+    together, each with its share of the samples. Raises DataError if there are no training samples.
     """
     effort = effort or Effort()
     module = copy.deepcopy(small.program)
@@ -136,12 +138,15 @@ class _Twins:
             rows, wanted = form.rows(args[layer.ports.inputs], target, chosen)
             if equations is None:
                 equations = Equations(form.groups, form.inputs, form.outputs, self.device)
-            equations.add(piece % 2, rows, wanted - self._output(layer, form, rows))
-            energy += float(wanted.double().square().sum())
+            if piece % ranks.count() == ranks.rank():  # one that has none of its own adds nothing
+                equations.add(piece % 2, rows, wanted - self._output(layer, form, rows))
+                energy += float(wanted.double().square().sum())
             for node in step.over:
                 env.pop(node, None)
             self.shelf.put(piece, env)
         assert equations is not None
+        ranks.add_up(equations.sums())
+        (energy,) = ranks.added([energy], self.device)
         change = equations.solve(constant=layer.bias is not None or layer.norm is not None)
         self._write(layer, form, change)
         share = math.sqrt(1 / energy) if energy > 0 else 0.0
@@ -151,7 +156,9 @@ class _Twins:
     def _pieces(self, first: bool) -> Iterator[tuple[int, dict[Any, Any]]]:
         """What is known of each piece of the samples: at first their inputs."""
         if not first:
-            for piece in self.shelf.pieces():
+            held = self.shelf.pieces()
+            own = [piece for piece in held if piece % ranks.count() == ranks.rank()]
+            for piece in own or held:
                 yield piece, self.shelf.take(piece)
             return
         inputs = plain_inputs(self.data, self.effort.samples, self.chunk)
