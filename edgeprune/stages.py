@@ -106,6 +106,8 @@ def begin(model: LoadedModel, data: Data | None, options: FitOptions, progress: 
         "baseline epochs": options.baseline_epochs,
         "criterion": _criterion(options, data),
         "drop blocks": options.drop_blocks,
+        "rules": asdict(options.rules),
+        "floor": options.floor,
         "seed": options.seed,
         "sparsity": None if options.sparsity is None else asdict(options.sparsity),
         "strategy": options.strategy,
@@ -174,7 +176,8 @@ def make_plan(
         assert scores is not None
         base = measured_baseline(work, baseline)
         basis = known_of(work, cut, scores)
-        found = close_the_loop(basis, cost, base, (budget, target), work.progress)
+        floor = work.options.floor
+        found = close_the_loop(basis, cost, base, (budget, target), work.progress, floor=floor)
         rounds, how = work.options.rounds, found.plan.strategy
         plan = replace(
             found.plan,
@@ -192,8 +195,16 @@ def make_plan(
 
 def known_of(work: Work, cut: Standing, scores: Scores) -> Known:
     """What planning rests on after the cuts made so far."""
+    options = work.options
     return Known(
-        cut.whole, cut.left, scores, work.options.strategy, cut.plan, _blocks(work, cut.whole)
+        cut.whole,
+        cut.left,
+        scores,
+        options.strategy,
+        cut.plan,
+        _blocks(work, cut.whole),
+        options.rules,
+        options.time_limit,
     )
 
 

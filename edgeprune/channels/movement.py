@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edgeprune.channels.core import Flow, Label, Shape, Value, aten, labelled, rule
+from edgeprune.channels.core import Flow, Label, Shape, Value, aten, labelled, rule, spread
 from edgeprune.channels.elementwise import join
 from edgeprune.channels.layout import tidy
 from edgeprune.channels.reshape import reshaped
@@ -137,14 +137,20 @@ def expand(flow: Flow, x: Value, size: Sequence[int], **kwargs: Any) -> Value:
     offset = len(size) - len(x.shape)
     shape = tuple(x.shape[d - offset] if s == -1 else int(s) for d, s in enumerate(size))
     labels = [carried(label, lambda t: t.expand(shape), lambda d: d + offset) for label in x.labels]
+    if not labels:  # a mask over heads, say: what is the same everywhere can have any size
+        given: Any = flow.node.args[1]
+        for d, count in enumerate(shape):
+            is_new = d < offset or x.shape[d - offset] == 1
+            if count > 1 and isinstance(given[d], int) and is_new:
+                labels.append(Label(spread(flow.fresh(count, f"dim {d}"), d, shape)))
     return labelled(shape, labels)
 
 
 @rule(aten.expand_as.default)
 def expand_as(flow: Flow, x: Value, other: Value) -> Value:
-    """The other tensor's channels, where it has any there, are the same ones."""
-    made = expand(flow, x, other.shape)
-    return join(flow, [made, replace(other, parameter=None)], made.shape)
+    """The other tensor's channels, where it has any there, are the same ones; along dimensions of
+    size 1 they are whatever the other's are."""
+    return join(flow, [x, replace(other, parameter=None)], other.shape)
 
 
 @rule(aten.repeat.default)

@@ -20,6 +20,7 @@ from edgeprune.channels.core import (
     spread,
     unlabelled,
 )
+from edgeprune.channels.parts import beside
 
 _POOLS = (
     aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default,
@@ -44,13 +45,27 @@ def pool(flow: Flow, x: Value, *args: Any, **kwargs: Any) -> Value:
     """Positions slide or resize, each channel by itself (N, C, *)."""
     shape: Shape = flow.node.meta["shape"]
     shape = (*x.shape[:2], *shape[2:])
+    slid = set(range(2, len(shape)))
     labels = []
     for label in x.labels:
-        if max(label.dims) >= 2:
+        if label.dims & slid and 1 in label.dims and label.split is None:
+            label = _everywhere(flow, label, slid)
+        if label.dims & slid:
             flow.pin(label.ids, "varies over positions that the op slides over")
             continue
-        labels.append(resized(label, shape, set(range(2, len(shape)))))
+        labels.append(resized(label, shape, slid))
     return labelled(shape, labels)
+
+
+def _everywhere(flow: Flow, label: Label, positions: set[int]) -> Label:
+    """A label whose channels are tied over all positions (a linear layer that makes a map)."""
+    label = flow.settle(label)
+    first = label.ids
+    for d in positions:
+        first = first.narrow(d, 0, 1)
+    first = first.expand(label.ids.shape)
+    flow.unite(label.ids, first)
+    return Label(first)
 
 
 @rule(*_POOLS_WITH_INDICES)
@@ -77,7 +92,9 @@ def summed(flow: Flow, x: Value, dims: set[int], keep: bool) -> Value:
     for label in x.labels:
         split = label.split
         if split is not None and split.axis in dims and not dims & set(split.axes):
-            labels += owners_of(label)
+            # labels beside this one say as much of the same parts
+            if not any(beside(label, other) and not other.dims & dims for other in x.labels):
+                labels += owners_of(label)
         elif not label.dims & dims:
             labels.append(label)
         elif label.dims - dims:
@@ -134,8 +151,14 @@ def reduce_twice(flow: Flow, x: Value, *args: Any, **kwargs: Any) -> tuple[Value
 
 @rule(aten.max.dim, aten.min.dim)
 def extremes(flow: Flow, x: Value, dim: int, keep: bool = False) -> tuple[Value, ...]:
-    """The extreme and where it is; among channels their numbers must stay."""
-    return (_needing_all(flow, x, {dim % len(x.shape)}, keep),) * 2
+    """The extreme, and where it is: if anybody asks for that, channels keep their numbers."""
+    dims = {dim % len(x.shape)}
+    if any(user.args[1] == 1 for user in flow.node.users):
+        return (_needing_all(flow, x, dims, keep),) * 2
+    for label in x.labels:
+        if label.dims & dims:
+            crosses(flow, label)
+    return (summed(flow, x, dims, keep),) * 2
 
 
 @rule(aten.argmax.default, aten.argmin.default, aten.prod.dim_int, aten.any.dim, aten.all.dim)

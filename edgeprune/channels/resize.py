@@ -209,7 +209,7 @@ def pad(left: Remaining, node: fx.Node, args: Any, kwargs: Any) -> Arguments:
     return (x, padding, *args[2:]), kwargs
 
 
-@resize(aten.layer_norm.default)
+@resize(aten.layer_norm.default, aten.rms_norm.default)
 def layer_norm(left: Remaining, node: fx.Node, args: Any, kwargs: Any) -> Arguments:
     if len(args[1]) != 1:
         return args, kwargs

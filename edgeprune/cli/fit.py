@@ -10,6 +10,17 @@ import typer
 
 from edgeprune.choices import STRATEGIES, Strategy, listed
 from edgeprune.cli import show
+from edgeprune.cli.demands import (
+    BudgetMacsOption,
+    BudgetMemoryOption,
+    FloorOption,
+    MaxCutOption,
+    MinWidthOption,
+    MultipleOption,
+    TimeLimitOption,
+    check_search,
+    rules_from,
+)
 from edgeprune.cli.loading import DataChoice, ModelChoice, check_criterion, load_both
 from edgeprune.cli.options import (
     BatchOption,
@@ -37,6 +48,7 @@ from edgeprune.cli.options import (
     target_from,
 )
 from edgeprune.cli.progress import progress
+from edgeprune.cli.recipe import RecipeOption
 from edgeprune.cli.together import processes
 from edgeprune.cli.training import (
     OPTIMISERS,
@@ -62,6 +74,7 @@ ITERATIVE_ROUNDS = 3
 
 def fit(  # one parameter per option: that is how Typer reads a command line
     model: ModelOption,
+    recipe: RecipeOption = None,
     weights: WeightsOption = None,
     input: InputOption = None,
     data: DataOption = None,
@@ -71,6 +84,8 @@ def fit(  # one parameter per option: that is how Typer reads a command line
     budget_ms: BudgetMsOption = None,
     speedup: SpeedupOption = None,
     budget_mb: BudgetMbOption = None,
+    budget_memory_mb: BudgetMemoryOption = None,
+    budget_mmacs: BudgetMacsOption = None,
     max_drop: MaxDropOption = None,
     epochs: Annotated[
         int | None,
@@ -118,6 +133,15 @@ def fit(  # one parameter per option: that is how Typer reads a command line
     sparsity_pattern: PatternOption = None,
     sparsity_scope: ScopeOption = None,
     drop_blocks: DropBlocksOption = False,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Keep groups and blocks whole that fit: 'layer4.*'."),
+    ] = None,
+    floor: FloorOption = FitOptions.floor,
+    min_width: MinWidthOption = None,
+    multiple: MultipleOption = None,
+    max_cut: MaxCutOption = None,
+    time_limit: TimeLimitOption = FitOptions.time_limit,
     seed: SeedOption = 0,
     out: Annotated[
         Path | None,
@@ -143,6 +167,7 @@ def fit(  # one parameter per option: that is how Typer reads a command line
       edgeprune fit --model net.py:make --weights net.safetensors \\
           --data imagefolder:photos --input 1x3x96x96 --budget-ms 5 -o runs/net
       edgeprune fit --model torchvision:mobilenet_v2 --budget-mb 8 --epochs 0
+      edgeprune fit --recipe recipe.toml --speedup 2
       edgeprune fit --model net.py:make --data digits --speedup 3 \\
           --strategy iterative --rounds 3 --sparsity-pattern 2:4
 
@@ -153,14 +178,18 @@ def fit(  # one parameter per option: that is how Typer reads a command line
     Ends with 3 if the budget was missed or cannot be decided; the report is written
     all the same.
     """
-    budget = budget_from(budget_ms, speedup, budget_mb, max_drop)
+    budget = budget_from(
+        budget_ms, speedup, budget_mb, max_drop, memory_mb=budget_memory_mb, mmacs=budget_mmacs
+    )
     require_budget(budget)
+    check_search(floor, time_limit)
+    rules = rules_from(keep or (), min_width, multiple, max_cut)
     epochs = _epochs(epochs, data)
     if max_drop is not None and data is None:
         raise EdgepruneError("--max-drop needs --data: without data no metric can be measured")
     if lr is not None and not lr > 0:
         raise EdgepruneError(f"--lr {lr:g} must be above 0")
-    recipe = Recipe(
+    training = Recipe(
         epochs=epochs,
         lr=lr,
         optimiser=chosen_of("--optimiser", optimiser, OPTIMISERS),
@@ -177,7 +206,7 @@ def fit(  # one parameter per option: that is how Typer reads a command line
         target=target_from(target, threads),
         budget=budget,
         out=directory,
-        recipe=recipe,
+        recipe=training,
         baseline_epochs=baseline_epochs,
         criterion=criterion,
         sparsity=zeros,
@@ -189,6 +218,9 @@ def fit(  # one parameter per option: that is how Typer reads a command line
         statistics=statistics,
         reconstruction=reconstruction,
         samples=samples,
+        rules=rules,
+        floor=floor,
+        time_limit=time_limit,
     )
     check_criterion(criterion, data)
     choices = ModelChoice(model, weights, input, seed), DataChoice(data, batch_size, seed, download)

@@ -101,6 +101,10 @@ class MeasuredCost:
         values = [measure(kernel.at(dict(zip(names, row.tolist(), strict=True)))) for row in rows]
         return np.array(values, dtype=np.float64)[where.ravel()].reshape(wide[0].shape)
 
+    def kernel_bytes(self, key: KernelKey) -> int:
+        """What one kernel adds to the .pte, bytes; nothing where its block is dropped."""
+        return kernel_bytes(key)
+
     def latency_ms(self, widths: Widths) -> float:
         """Predicted latency of the whole network, milliseconds, corrections included."""
         total = sum(self.kernel_us(kernel.at(widths)) for kernel in self.kernels)

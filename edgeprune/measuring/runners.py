@@ -9,7 +9,7 @@ from edgeprune.errors import MeasureError
 from edgeprune.measuring.session import Session, SessionSamples
 from edgeprune.records import Progress, silent
 
-RUNNER_FILES = ("local",)
+RUNNER_FILES = ("local", "ssh")
 """The modules of this package that register runners."""
 
 Run = Callable[[Session, Progress], SessionSamples]
