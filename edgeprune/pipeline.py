@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from edgeprune import findings, mending, ranks, stages
+from edgeprune import findings, int8, mending, ranks, stages
 from edgeprune.channels import channel_groups
 from edgeprune.data import Data
 from edgeprune.footprint import layers
@@ -51,21 +51,23 @@ def fit(
     last_cut = mending.Cut(cut.current, pruned, positions_left(cut, plan), cut_metric)
     pruned, reached, mended = mending.mend(work, last_cut)
     pruned, training = mending.recover(work, pruned, graph)
-    artifact = stages.lower_pruned(work, pruned)
+    final, in_int8, quantised = int8.quantised(work, pruned)
+    artifact = stages.lower_pruned(work, pruned, final)
 
     measured = stages.measure_both(work, baseline, artifact)
-    parity = stages.check_parity(work, pruned, artifact)
+    parity = stages.check_parity(work, final, artifact)
     tested = stages.test_both(work, graph, pruned)
+    tested_after = int8.tested(work, artifact, tested.after)
 
     before = findings.side(graph, baseline, measured.before, tested.before or baseline_metric)
-    reached = training.after if training is not None else reached
-    after = findings.side(pruned, artifact, measured.after, tested.after or reached)
+    reached = in_int8 or (training.after if training is not None else reached)
+    after = findings.side(pruned, artifact, measured.after, tested_after or reached)
     options = work.options
     verdict, reasons = findings.final_verdict(measured, (before, after), options)
     ratio, interval = speedup(measured.before, measured.after)
     report = Report(
         model=work.model.name,
-        target=options.target,
+        target=work.final_target,
         verdict=verdict,
         reasons=reasons,
         budget=options.budget,
@@ -85,6 +87,9 @@ def fit(
                 "prune": (cut_metric, "the cut alone, before any recovery"),
                 **mended,
                 "fine-tune": findings.outcome(training),
+                **quantised,
+                "test": (tested.after, "the pruned network on the test set"),
+                "test int8": (tested_after, "the int8 program itself on the test set"),
             },
         ),
         rounds=rounds,
@@ -95,6 +100,7 @@ def fit(
         notes=(
             *findings.dropped(plan.dropped),
             *plan.notes,
+            *((int8.COSTS_NOTE,) if options.quantize is not None else ()),
             *findings.notes(work.given, baseline_training, training),
             *(findings.on_zeros(before, after) if plan.sparsity is not None else ()),
         ),

@@ -15,6 +15,7 @@ from edgeprune.blocks import blocks
 from edgeprune.closed_loop import Baseline, close_the_loop, judge
 from edgeprune.cost import profile
 from edgeprune.data import Data, evaluate
+from edgeprune.errors import EdgepruneError
 from edgeprune.findings import Circumstances, Measured, Tested
 from edgeprune.footprint import compressed_bytes
 from edgeprune.graph import capture, fingerprint
@@ -60,6 +61,12 @@ class Work:
     run: Run
 
     @property
+    def final_target(self) -> Target:
+        """The target of the final program: in the data type asked for."""
+        target, dtype = self.options.target, self.options.quantize
+        return target if dtype is None else replace(target, dtype=dtype)
+
+    @property
     def criterion(self) -> str:
         """Taylor where there is data, L2 where there is none."""
         return _criterion(self.options, self.data)
@@ -89,6 +96,14 @@ def loaded(model: LoadedModel | nn.Module, data: Data | None) -> LoadedModel:
 def begin(model: LoadedModel, data: Data | None, options: FitOptions, progress: Progress) -> Work:
     """Capture the model and open the run's directory, continuing what it holds."""
     options = replace(options, budget=_within(options.budget, options.target))
+    if options.target.dtype == "int8":  # its baseline is the network as it came, in fp32
+        target = replace(options.target, dtype="fp32")
+        options = replace(options, target=target, quantize="int8")
+    if options.quantize is not None and data is None:
+        raise EdgepruneError(
+            f"{options.quantize} needs data to be calibrated on: pass --data, or leave --quantize "
+            "out"
+        )
     if options.sparsity is not None:
         check_sparsity(options.sparsity)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -102,6 +117,7 @@ def begin(model: LoadedModel, data: Data | None, options: FitOptions, progress: 
         "target": asdict(options.target),
         "budget": asdict(options.budget),
         "recipe": asdict(options.recipe),
+        "quantize": options.quantize,
         "without labels": [options.statistics, options.reconstruction, options.samples],
         "baseline epochs": options.baseline_epochs,
         "criterion": _criterion(options, data),
@@ -177,7 +193,8 @@ def make_plan(
         base = measured_baseline(work, baseline)
         basis = known_of(work, cut, scores)
         floor = work.options.floor
-        found = close_the_loop(basis, cost, base, (budget, target), work.progress, floor=floor)
+        wanted = budget, work.final_target
+        found = close_the_loop(basis, cost, base, wanted, work.progress, floor=floor)
         rounds, how = work.options.rounds, found.plan.strategy
         plan = replace(
             found.plan,
@@ -236,13 +253,13 @@ def weights_key(graph: Graph) -> str:
 # --- the result --------------------------------------------------------------------------------
 
 
-def lower_pruned(work: Work, pruned: Graph) -> Artifact:
-    """model.pt2 and model.pte"""
+def lower_pruned(work: Work, pruned: Graph, final: Graph) -> Artifact:
+    """model.pt2 of the pruned network, and model.pte of what becomes of it (in int8, say)."""
 
     def compute() -> Artifact:
         work.progress("lower", 0, 0, work.options.target.name)
         _save_program(work.run.file("model.pt2"), pruned)
-        return _compressed(lower(pruned, work.options.target, work.run.file("model.pte")))
+        return _compressed(lower(final, work.final_target, work.run.file("model.pte")))
 
     return work.run.stage("lower", Artifact, compute)
 

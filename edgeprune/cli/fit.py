@@ -53,11 +53,13 @@ from edgeprune.cli.together import processes
 from edgeprune.cli.training import (
     OPTIMISERS,
     PRECISIONS,
+    QUANTIZE,
     AccumulateOption,
     EmaOption,
     OptimiserOption,
     PatienceOption,
     PrecisionOption,
+    QuantizeOption,
     ReconstructionOption,
     SamplesOption,
     StatisticsOption,
@@ -108,6 +110,7 @@ def fit(  # one parameter per option: that is how Typer reads a command line
     statistics: StatisticsOption = True,
     reconstruction: ReconstructionOption = True,
     samples: SamplesOption = FitOptions.samples,
+    quantize: QuantizeOption = None,
     batch_size: BatchOption = DataChoice.batch_size,
     baseline_epochs: Annotated[
         int, typer.Option(metavar="N", min=0, help="Epochs of training where weights are missing.")
@@ -168,6 +171,7 @@ def fit(  # one parameter per option: that is how Typer reads a command line
           --data imagefolder:photos --input 1x3x96x96 --budget-ms 5 -o runs/net
       edgeprune fit --model torchvision:mobilenet_v2 --budget-mb 8 --epochs 0
       edgeprune fit --recipe recipe.toml --speedup 2
+      edgeprune fit --model net.py:make --data digits --speedup 4 --quantize int8
       edgeprune fit --model net.py:make --data digits --speedup 3 \\
           --strategy iterative --rounds 3 --sparsity-pattern 2:4
 
@@ -218,6 +222,7 @@ def fit(  # one parameter per option: that is how Typer reads a command line
         statistics=statistics,
         reconstruction=reconstruction,
         samples=samples,
+        quantize=chosen_of("--quantize", quantize, QUANTIZE),
         rules=rules,
         floor=floor,
         time_limit=time_limit,

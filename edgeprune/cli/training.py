@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import typer
 
@@ -17,6 +17,7 @@ PRECISIONS: Mapping[str, Precision] = {
     "bf16": "bf16",
     "fp16": "fp16",
 }
+QUANTIZE: Mapping[str, Literal["int8"]] = {"int8": "int8"}
 
 OptimiserOption = Annotated[
     str | None,
@@ -58,8 +59,14 @@ SamplesOption = Annotated[
     int,
     typer.Option(metavar="N", min=1, help="Training samples that these two look at."),
 ]
+QuantizeOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TYPE", help="int8: the final program in int8, calibrated on training samples."
+    ),
+]
 
-Word = TypeVar("Word", Optimiser, Precision)
+Word = TypeVar("Word", bound=str)
 
 
 def chosen_of(option: str, word: str | None, words: Mapping[str, Word]) -> Word | None:
