@@ -6,6 +6,8 @@ the last one. What each stage does is in stages.py and mending.py.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import nn
 
 from edgeprune import findings, int8, mending, ranks, stages
@@ -18,6 +20,7 @@ from edgeprune.models import LoadedModel
 from edgeprune.records import FitOptions, Progress, Report, silent
 from edgeprune.report import write_report
 from edgeprune.rounds import early_rounds
+from edgeprune.sparsity import sparsify
 from edgeprune.surgery import prune
 
 
@@ -46,10 +49,14 @@ def fit(
     scores = stages.score_channels(work, cut)
     plan, rounds = stages.make_plan(work, cut, (scores, cost, baseline))
 
-    pruned = prune(cut.whole, plan)
+    pruned = prune(cut.whole, replace(plan, sparsity=None))
     cut_metric = stages.check(work, "prune", pruned)
     last_cut = mending.Cut(cut.current, pruned, positions_left(cut, plan), cut_metric)
     pruned, reached, mended = mending.mend(work, last_cut)
+    if plan.sparsity is not None:  # last, so that layers are refitted whole
+        pruned = sparsify(pruned, plan.sparsity)
+        reached = stages.check(work, "zeros", pruned)
+    reached_untrained = reached
     pruned, training = mending.recover(work, pruned, graph)
     final, in_int8, quantised = int8.quantised(work, pruned)
     artifact = stages.lower_pruned(work, pruned, final)
@@ -86,6 +93,7 @@ def fit(
                 "plan": (None, findings.planned(plan, rounds)),
                 "prune": (cut_metric, "the cut alone, before any recovery"),
                 **mended,
+                "zeros": (reached_untrained, "single weights set to zero"),
                 "fine-tune": findings.outcome(training),
                 **quantised,
                 "test": (tested.after, "the pruned network on the test set"),

@@ -32,9 +32,9 @@ from edgeprune.recovery.twins import Layer, Positions, Step, changed_layers, in_
 
 CHUNK = 64
 _CHUNK_VALUES = 2**21
-_WORK = 30e9
+_WORK = 20e9
 """Rows x inputs² that one layer's equations may take: more rows than that tell little more."""
-_LEAST_ROWS, _MOST_ROWS = 8, 200
+_LEAST_ROWS, _MOST_ROWS = 8, 64
 """Rows per unknown that are always taken, if the samples have them, and that are enough."""
 _FAINT = 1e-3
 """A batch norm that scales a channel by less than this share of its largest scale hides it."""
