@@ -20,11 +20,11 @@ from torch import Tensor, fx
 from edgeprune import ranks
 from edgeprune.data import Data
 from edgeprune.data.evaluate import device_of
+from edgeprune.forms import Form
 from edgeprune.graph import attribute
 from edgeprune.randomness import mix
 from edgeprune.records import Graph, Progress, silent
 from edgeprune.recovery.equations import Change, Equations
-from edgeprune.recovery.layers import Form
 from edgeprune.recovery.norms import Norm
 from edgeprune.recovery.samples import SAMPLES, plain_inputs
 from edgeprune.recovery.shelf import Shelf
