@@ -18,7 +18,6 @@ from edgeprune.channels.core import (
     spread,
     values_in,
 )
-from edgeprune.channels.elementwise import join
 from edgeprune.channels.layout import Split
 
 CROSSES = "several kinds of channels meet in one contraction"
@@ -241,9 +240,3 @@ def embedding_bag(flow: Flow, weight: Value, indices: Value, *args: Any) -> tupl
     shape = (*shapes[0][:-1], weight.shape[1])
     labels = [Label(spread(label.along(-1), 1, shape)) for label in columns.labels]
     return (labelled(shape, labels), *(Value(tuple(other)) for other in shapes[1:]))
-
-
-@rule(aten._weight_norm.default, aten._weight_norm_interface.default)
-def weight_norm(flow: Flow, direction: Value, size: Value, dim: int = 0) -> Value:
-    """A weight as direction and size (Salimans & Kingma 2016): what is removed was zero."""
-    return join(flow, [replace(direction, parameter=None), size], direction.shape)
