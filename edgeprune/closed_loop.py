@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeprune.errors import BudgetError
-from edgeprune.lowering import lower
+from edgeprune.lowering import lower_for_latency
 from edgeprune.measuring import Effort, compare, speedup, verdict
 from edgeprune.planning import Known, Limits, planner_for, within
 from edgeprune.plans import Plan
@@ -150,7 +150,7 @@ def close_the_loop(
                 raise
             if any(plan.widths() == t.plan.widths() for t in tries):
                 break  # between two neighbouring steps of the staircase there is nothing
-            artifact = lower(prune(known.graph, plan), target, candidate)
+            artifact = lower_for_latency(prune(known.graph, plan), target, candidate)
             attempt = _measured(plan, artifact, baseline, (budget, target, asked_ms))
             tries.append(attempt)
             progress("plan", number + 1, ROUNDS, _told(attempt.round))

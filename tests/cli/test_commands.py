@@ -178,7 +178,7 @@ def test_fit_in_rounds_with_zeros(edgeprune, model, tmp_path):
     assert report["final"]["zeros"] == pytest.approx(0.5, abs=0.05)
     stages = [stage["name"] for stage in report["stages"]]
     assert [name for name in stages if name.endswith("1 of 2")] == [
-        "plan 1 of 2", "cut 1 of 2", "recover 1 of 2",
+        "plan 1 of 2", "cut 1 of 2", "reconstruct 1 of 2", "recover 1 of 2",
     ]  # fmt: skip
     assert json.loads((run / "plan.json").read_text())["sparsity"]["share"] == 0.5
 
