@@ -124,7 +124,7 @@ def test_an_op_outside_the_delegate_is_measured_at_a_few_widths():
     call = '[[{"tensor": 0}, {"sizes": 1}, 1], {}]'
     kernel = Kernel("portable:aten.split_with_sizes.default", ("s",), shapes, (("call", call),))
     (grid,) = grids([kernel], {"in": 10}, TILES)
-    assert sorted(grid.keys) == [(32,), (48,), (80,)]
+    assert sorted(grid.keys) == [(16,), (48,), (80,)]
     assert all(sum(key.shapes[1]) == key.shapes[0][1] for key in grid.keys.values())
 
 
