@@ -74,17 +74,6 @@ class ThereAndBack(nn.Module):
         return self.head(F.linear(F.relu(F.linear(x, self.weight)), self.weight.t()))
 
 
-class Recurrent(nn.Module):
-    def __init__(self, make: Callable[..., nn.Module]) -> None:
-        super().__init__()
-        self.stem, self.before = nn.Linear(8, 9), nn.Linear(9, 6)
-        self.cell = make(6, 10, batch_first=True)
-        self.head = nn.Linear(10, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.cell(self.before(self.stem(x)))[0])
-
-
 class Frequencies(nn.Module):
     """A learned filter in the frequency domain (Rao et al. 2021)."""
 
@@ -193,24 +182,6 @@ def test_layers(name: str) -> None:
 
 
 PINNED: dict[str, tuple[Callable[[], Made], dict[str, int], str, set[str]]] = {
-    "lstm": (
-        lambda: (Recurrent(nn.LSTM), torch.randn(1, 5, 8)),
-        {"stem": 9},
-        "aten.lstm.input",
-        {"before", "cell.weight_ih_l0", "cell.weight_hh_l0"},
-    ),
-    "gru": (
-        lambda: (Recurrent(nn.GRU), torch.randn(1, 5, 8)),
-        {"stem": 9},
-        "aten.gru.input",
-        {"before", "cell.weight_ih_l0", "cell.weight_hh_l0"},
-    ),
-    "rnn": (
-        lambda: (Recurrent(nn.RNN), torch.randn(1, 5, 8)),
-        {"stem": 9},
-        "aten.rnn_tanh.input",
-        {"before", "cell.weight_ih_l0", "cell.weight_hh_l0"},
-    ),
     "frequencies": (
         lambda: (Frequencies(), torch.randn(1, 8, 8)),
         {"stem": 9},
