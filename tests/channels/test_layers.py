@@ -74,6 +74,28 @@ class ThereAndBack(nn.Module):
         return self.head(F.linear(F.relu(F.linear(x, self.weight)), self.weight.t()))
 
 
+class Recurrent(nn.Module):
+    def __init__(self, make: Callable[..., nn.Module]) -> None:
+        super().__init__()
+        self.stem, self.before = nn.Linear(8, 9), nn.Linear(9, 6)
+        self.cell = make(6, 10, batch_first=True)
+        self.head = nn.Linear(10, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.cell(self.before(self.stem(x)))[0])
+
+
+class Stepping(nn.Module):
+    """One step of a recurrence."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.head = nn.LSTMCell(8, 6), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.cell(x)[0])
+
+
 class Frequencies(nn.Module):
     """A learned filter in the frequency domain (Rao et al. 2021)."""
 
@@ -168,6 +190,13 @@ CASES: dict[str, tuple[Callable[[], Made], dict[str, int]]] = {
         {"table": 12, "hidden": 7},
     ),
     "run again": (lambda: (Again(), image()), {"stem": 8}),
+    **{
+        f"{make.__name__}": (
+            lambda make=make: (Recurrent(make), torch.randn(1, 5, 8)),
+            {"stem": 9, "before": 6, "cell.weight_ih_l0": 10},
+        )
+        for make in (nn.LSTM, nn.GRU, nn.RNN)
+    },
     "there and back": (lambda: (ThereAndBack(), torch.randn(1, 8)), {"weight": 12}),
 }
 
@@ -182,6 +211,12 @@ def test_layers(name: str) -> None:
 
 
 PINNED: dict[str, tuple[Callable[[], Made], dict[str, int], str, set[str]]] = {
+    "cell": (
+        lambda: (Stepping(), torch.randn(1, 8)),
+        {},
+        "aten.lstm_cell",
+        {"cell.weight_ih", "cell.weight_hh"},
+    ),
     "frequencies": (
         lambda: (Frequencies(), torch.randn(1, 8, 8)),
         {"stem": 9},
