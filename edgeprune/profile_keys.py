@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Dtype = Literal["fp32", "fp16", "int8"]
 Backend = Literal["xnnpack", "coreml", "vulkan", "qnn", "ethos-u", "cortex-m", "openvino"]
-Runner = Literal["local", "ssh", "adb", "vela", "roofline"]
+Runner = Literal["local", "ssh", "adb", "vela", "roofline", "none"]
 
 ESTIMATING = ("vela", "roofline")
 """Runners that compute what programs may take, on no device at all."""
@@ -53,6 +53,17 @@ class RatesKeys(BaseModel):
     source: str
 
 
+class VelaKeys(BaseModel):
+    """What Vela compiles for: names of its own configuration file."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    accelerator: str
+    system_config: str | None = None
+    memory_mode: str | None = None
+    config: str | None = None
+
+
 class Profile(BaseModel):
     """The keys of a profile. Those without a default must be set by the file or what it extends."""
 
@@ -71,6 +82,7 @@ class Profile(BaseModel):
     limits: Limits = Limits()
     reach: ReachKeys = ReachKeys()
     rates: RatesKeys | None = None
+    vela: VelaKeys | None = None
 
 
 def disagreements(keys: Mapping[str, Any]) -> list[str]:
@@ -85,6 +97,8 @@ def disagreements(keys: Mapping[str, Any]) -> list[str]:
             f"rates.gmacs_per_s: has nothing for dtype {keys.get('dtype')!r}, and runner "
             "'roofline' computes from it"
         )
+    if runner == "vela" and not isinstance(keys.get("vela"), dict):
+        found.append("vela: missing, and runner 'vela' needs vela.accelerator")
     reach = keys.get("reach")
     if runner not in _REACHING and isinstance(reach, dict) and reach.get("hosts"):
         found.append(f"reach.hosts: runner {runner!r} goes to no other device; 'ssh' or 'adb' do")
@@ -97,6 +111,7 @@ def known_keys() -> list[str]:
         "limits": Limits,
         "reach": ReachKeys,
         "rates": RatesKeys,
+        "vela": VelaKeys,
     }
     inner = [f"{name}.{key}" for name, model in tables.items() for key in model.model_fields]
     return [*Profile.model_fields, *inner]

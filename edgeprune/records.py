@@ -256,6 +256,19 @@ class Rates:
 
 
 @dataclass(frozen=True)
+class Vela:
+    """What Arm's compiler for Ethos-U is to compile for: names of its configuration file.
+
+    Where only the accelerator is given, the rest is ExecuTorch's default for it.
+    """
+
+    accelerator: str
+    system_config: str | None = None
+    memory_mode: str | None = None
+    config: str | None = None
+
+
+@dataclass(frozen=True)
 class Target:
     """One device profile, as read from a TOML file by `targets.load_target`.
 
@@ -275,6 +288,7 @@ class Target:
     source: str = ""
     reach: Reach = field(default_factory=Reach)
     rates: Rates | None = None
+    vela: Vela | None = None
     channel_multiple: int | None = None
     requires: str = ""
     has_run: bool = False

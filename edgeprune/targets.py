@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,7 +15,7 @@ from pydantic import ValidationError
 
 from edgeprune.errors import TargetError
 from edgeprune.profile_keys import Profile, disagreements, known_keys
-from edgeprune.records import Rates, Reach, Target
+from edgeprune.records import Rates, Reach, Target, Vela
 from edgeprune.units import MEGABYTE
 
 if sys.version_info >= (3, 11):
@@ -22,6 +24,7 @@ else:
     import tomli as tomllib
 
 KeyPath = tuple[str, ...]
+_KEY = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
 
 
 def load_target(
@@ -49,7 +52,8 @@ def load_target(
         max_memory_bytes=_to_bytes(profile.limits.max_memory_mb),
         source=str(path),
         reach=_reach(profile),
-        rates=_rates(profile),
+        rates=None if profile.rates is None else Rates(**profile.rates.model_dump()),
+        vela=None if profile.vela is None else Vela(**profile.vela.model_dump()),
         channel_multiple=profile.channel_multiple,
         requires=profile.requires,
         has_run=profile.has_run,
@@ -62,8 +66,26 @@ def _reach(profile: Profile) -> Reach:
     return Reach(**keys)
 
 
-def _rates(profile: Profile) -> Rates | None:
-    return None if profile.rates is None else Rates(**profile.rates.model_dump())
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """Overrides for `load_target` from texts KEY=VALUE, with dots between tables and keys.
+
+    A value is written as in a profile; what is no TOML value is taken as the text it is, so that
+    `reach.folder=/data/run` needs no quotes. Raises TargetError naming every text that is wrong.
+    """
+    draft, problems = _Draft({}, {}), []
+    for setting in settings:
+        key, mark, value = (part.strip() for part in setting.partition("="))
+        if not mark or not _KEY.fullmatch(key):
+            problems.append(f"--set {setting!r} is not KEY=VALUE, as in threads=2")
+            continue
+        try:
+            own = tomllib.loads(f"{key} = {value}")
+        except tomllib.TOMLDecodeError:
+            own = tomllib.loads(f"{key} = {json.dumps(value)}")
+        _lay_over(draft, own, "--set")
+    if problems:
+        raise TargetError("; ".join(problems))
+    return draft.keys
 
 
 def check_target(path: Path) -> Target:

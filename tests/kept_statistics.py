@@ -130,7 +130,9 @@ def _reduced(run: KeptStatistics, node: fx.Node, op: Any, args: Any, kwargs: Any
     x, dims = named.pop("self"), named.pop("dim")
     dims = sorted(d % x.dim() for d in ([dims] if isinstance(dims, int) else dims))
     keep = named.pop("keepdim", False)
-    crossing = [d for d in dims if run.left.analysis.held[node.args[0]].varying(d)]
+    crossing = [d for d in dims if not run.kept_by_part(node.args[0], d).all()]
+    if not crossing:
+        return op(*args, **kwargs)
     assert len(crossing) == 1
     (at,) = crossing
 

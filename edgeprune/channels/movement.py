@@ -65,6 +65,19 @@ def unsqueeze(flow: Flow, x: Value, dim: int) -> Value:
     return reshaped(flow, x, (*x.shape[:dim], 1, *x.shape[dim:]))
 
 
+@rule(aten.ravel.default)
+def ravel(flow: Flow, x: Value) -> Value:
+    return reshaped(flow, x, (math.prod(x.shape),))
+
+
+@rule(aten.tril.default, aten.triu.default)
+def triangle(flow: Flow, x: Value, diagonal: int = 0) -> Value:
+    """Half of a matrix; where that is one of channels they are counted, and stay."""
+    for d in (-2, -1):
+        pin_along(flow, x, len(x.shape) + d, "counted along a diagonal")
+    return Value(x.shape, x.labels)
+
+
 @rule(aten.squeeze.default)
 def squeeze_all(flow: Flow, x: Value) -> Value:
     """The batch, one here, stays where it is open."""
@@ -171,6 +184,12 @@ def repeat(flow: Flow, x: Value, repeats: Sequence[int]) -> Value:
     return labelled(shape, labels)
 
 
+@rule(aten.tile.default)
+def tile(flow: Flow, x: Value, dims: Sequence[int]) -> Value:
+    """As `repeat`, with ones in front where there are too few."""
+    return repeat(flow, x, [1] * (len(x.shape) - len(dims)) + [int(d) for d in dims])
+
+
 @rule(aten.repeat_interleave.self_int)
 def repeat_interleave(
     flow: Flow, x: Value, repeats: int, dim: int | None = None, **kwargs: Any
@@ -230,39 +249,12 @@ def unfold(flow: Flow, x: Value, dim: int, size: int, step: int) -> Value:
     return labelled((*x.shape[:at], count, *x.shape[at + 1 :], size), labels)
 
 
-@rule(aten.pixel_shuffle.default)
-def pixel_shuffle(flow: Flow, x: Value, factor: int) -> Value:
-    """(N, C r r, H, W) → (N, C, H r, W r): the r r channels of each new one go together."""
-    *batch, c, h, w = x.shape
-    rank, r = len(batch), factor
-    parts = reshaped(flow, x, (*batch, c // r**2, r, r, h, w))
-    order = [*range(rank), rank, rank + 3, rank + 1, rank + 4, rank + 2]
-    return reshaped(
-        flow, permute(flow, _blocks(flow, parts, rank), order), (*batch, c // r**2, h * r, w * r)
-    )
-
-
-def _blocks(flow: Flow, x: Value, dim: int) -> Value:
-    """A value whose labels along `dim` are tied over the two dimensions after it."""
-    labels = []
-    for label in x.labels:
-        if label.dims & {dim + 1, dim + 2}:
-            label = flow.settle(label)
-            first = label.ids.narrow(dim + 1, 0, 1).narrow(dim + 2, 0, 1).expand(x.shape)
-            flow.unite(label.ids, first)
-            label = Label(first)
-        labels.append(label)
-    return labelled(x.shape, labels)
-
-
-@rule(aten.pixel_unshuffle.default)
-def pixel_unshuffle(flow: Flow, x: Value, factor: int) -> Value:
-    """(N, C, H r, W r) → (N, C r r, H, W)."""
-    *batch, c, h, w = x.shape
-    rank, r = len(batch), factor
-    parts = reshaped(flow, x, (*batch, c, h // r, r, w // r, r))
-    order = [*range(rank), rank, rank + 2, rank + 4, rank + 1, rank + 3]
-    return reshaped(flow, permute(flow, parts, order), (*batch, c * r**2, h // r, w // r))
+@rule(aten.channel_shuffle.default, aten.native_channel_shuffle.default)
+def channel_shuffle(flow: Flow, x: Value, groups: int) -> Value:
+    """(N, g k, *): the parts' first channels, then their second ones, … (Zhang et al. 2018)."""
+    n, c, *rest = x.shape
+    parts = reshaped(flow, x, (n, groups, c // groups, *rest))
+    return reshaped(flow, transpose(flow, parts, 1, 2), x.shape)
 
 
 @rule(aten.index_select.default)

@@ -37,6 +37,7 @@ from edgeprune.cli.options import (
     PatternOption,
     ScopeOption,
     SeedOption,
+    SettingsOption,
     SparsityOption,
     SpeedupOption,
     TargetOption,
@@ -82,6 +83,7 @@ def fit(  # one parameter per option: that is how Typer reads a command line
     data: DataOption = None,
     download: DownloadOption = False,
     target: TargetOption = "host",
+    settings: SettingsOption = None,
     threads: ThreadsOption = None,
     budget_ms: BudgetMsOption = None,
     speedup: SpeedupOption = None,
@@ -207,7 +209,7 @@ def fit(  # one parameter per option: that is how Typer reads a command line
     zeros = sparsity_from(sparsity, sparsity_pattern, sparsity_scope)
     directory = out or _default_directory(model)
     options = FitOptions(
-        target=target_from(target, threads),
+        target=target_from(target, threads, settings),
         budget=budget,
         out=directory,
         recipe=training,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -45,6 +46,15 @@ DownloadOption = Annotated[
 BatchOption = Annotated[int, typer.Option(metavar="N", min=1, help="Samples per batch.")]
 TargetOption = Annotated[
     str, typer.Option(metavar="NAME|FILE", help="A target's name, or a profile ending in .toml.")
+]
+SettingsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="A key of the target's profile with another value, as in "
+        "--set 'reach.hosts=[\"pi@board\"]'; may be repeated.",
+    ),
 ]
 ThreadsOption = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="Runtime threads, instead of the target's.")
@@ -163,8 +173,11 @@ def require_budget(budget: Budget, alternatives: str = "") -> None:
         )
 
 
-def target_from(name: str, threads: int | None) -> Target:
-    """The target that the options ask for."""
-    from edgeprune.targets import load_target
+def target_from(name: str, threads: int | None, settings: Sequence[str] | None = None) -> Target:
+    """The target that the options ask for; `settings` are KEY=VALUE, values as TOML has them."""
+    from edgeprune.targets import load_target, parse_settings
 
-    return load_target(name) if threads is None else load_target(name, threads=threads)
+    overrides = parse_settings(settings or ())
+    if threads is not None:
+        overrides["threads"] = threads
+    return load_target(name, **overrides)

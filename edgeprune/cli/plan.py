@@ -36,6 +36,7 @@ from edgeprune.cli.options import (
     PatternOption,
     ScopeOption,
     SeedOption,
+    SettingsOption,
     SparsityOption,
     SpeedupOption,
     TargetOption,
@@ -60,6 +61,7 @@ def plan(  # one parameter per option: that is how Typer reads a command line
     data: DataOption = None,
     download: DownloadOption = False,
     target: TargetOption = "host",
+    settings: SettingsOption = None,
     threads: ThreadsOption = None,
     budget_ms: BudgetMsOption = None,
     speedup: SpeedupOption = None,
@@ -178,7 +180,7 @@ def plan(  # one parameter per option: that is how Typer reads a command line
     default = Path("front.json" if speedups else "plan.json")
     path = claim_file(out or default) if check is None else None
     picture = None if plot is None else claim_file(plot)
-    chosen = target_from(target, threads) if share is None else None
+    chosen = target_from(target, threads, settings) if share is None else None
     check_criterion(criterion, data)
     basis = Basis(
         ModelChoice(model, weights, input, seed),

@@ -105,7 +105,8 @@ class OnBoard:
         self._called(["sh", self._step_sh, "start", place, *command])
         deadline = time.monotonic() + self.session.effort.timeout_s
         while True:
-            wait = ["sh", self._step_sh, "wait", place, str(_WAIT_S)]
+            seconds = max(1, min(_WAIT_S, round(deadline - time.monotonic())))
+            wait = ["sh", self._step_sh, "wait", place, str(seconds)]
             words = self._called(wait, timeout_s=_WAIT_S + 60).text.split()
             if words[:1] == ["done"]:
                 return int(words[1])

@@ -25,8 +25,11 @@ def rule(*ops: str) -> Callable[[Callable[[KernelKey], int]], Callable[[KernelKe
 
 
 def kernel_macs(key: KernelKey) -> int:
-    """Multiply-accumulates of convolutions and matrix products; 0 for all else, as PyTorch's flop
-    counter has it."""
+    """Multiply-accumulates of convolutions and matrix products; 0 for all else.
+
+    That is PyTorch's flop count, halved, plus the norms that no convolution took in: the
+    runtime computes them as depthwise convolutions.
+    """
     counted = _RULES.get(key.op)
     return counted(key) if counted is not None and key.shapes else 0
 

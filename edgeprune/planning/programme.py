@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,8 @@ from scipy.sparse import coo_array, vstack
 from edgeprune.planning.dual import Goal
 from edgeprune.planning.elimination import Array, scopes_of
 from edgeprune.planning.problem import Levels, Problem
+
+_FAILED = 4
 
 
 @dataclass(frozen=True)
@@ -66,18 +69,9 @@ def closed(
     Where the solver proves that there is none, the bound is `at_least` and there is no solution.
     """
     made = _matrices(problem, goal, left)
-    with _unheard():
-        solved = milp(
-            -made.worth,
-            constraints=[
-                LinearConstraint(made.margins, made.margin_values, made.margin_values),
-                LinearConstraint(made.uses, -np.inf, 1.0),
-                LinearConstraint(made.worth[None], at_least, np.inf),
-            ],
-            integrality=made.whole.astype(int),
-            bounds=Bounds(0, 1),
-            options={"time_limit": max(seconds, 0.05), "mip_rel_gap": 1e-9},
-        )
+    solved = _run(made, at_least, seconds)
+    if solved.status == _FAILED:  # numbers too close to each other: once more, by another way
+        solved = _run(made, None, seconds)
     if solved.status == 2:  # infeasible: nothing is worth more
         return Answer(None, at_least)
     bound = np.inf if solved.mip_dual_bound is None else -float(solved.mip_dual_bound)
@@ -88,6 +82,28 @@ def closed(
         for start, levels in zip(made.starts, left, strict=True)
     ]
     return Answer(problem.complete(chosen), bound)
+
+
+def _run(made: _Matrices, at_least: float | None, seconds: float) -> Any:
+    """HiGHS's answer; without `at_least` without presolve either."""
+    constraints = [
+        LinearConstraint(made.margins, made.margin_values, made.margin_values),
+        LinearConstraint(made.uses, -np.inf, 1.0),
+    ]
+    if at_least is not None:
+        constraints.append(LinearConstraint(made.worth[None], at_least, np.inf))
+    with _unheard():
+        return milp(
+            -made.worth,
+            constraints=constraints,
+            integrality=made.whole.astype(int),
+            bounds=Bounds(0, 1),
+            options={
+                "time_limit": max(seconds, 0.05),
+                "mip_rel_gap": 1e-9,
+                "presolve": at_least is not None,
+            },
+        )
 
 
 @contextmanager

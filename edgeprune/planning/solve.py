@@ -146,17 +146,18 @@ class Solver:
     ) -> tuple[Found, float, str]:
         """What is found and its bound after the solver looked at all levels that can be better."""
         prices, top, bound = so_far
-        better = top.value + 0.5 * ENOUGH * abs(bound)
+        # just below what is found: a programme that its solution solves, too, is never infeasible
+        least = top.value - 0.1 * ENOUGH * abs(bound)
         most = possible(self.problem, self.order, goal, prices.prices)
-        left: list[NDArray[np.int64]] = [np.flatnonzero(m > better) for m in most]
-        if any(not len(levels) for levels in left):
-            return top, max(top.value, better), "prices"
+        left: list[NDArray[np.int64]] = [np.flatnonzero(m >= least) for m in most]
+        if any(not len(levels) for levels in left):  # a bound below what is found: rounding
+            return top, top.value, "prices"
         if columns(self.problem, left) > _MOST_COLUMNS or monotonic() > deadline - 0.05:
             return top, bound, "prices"
         seconds = deadline - monotonic()
         if bound - top.value < _SMALL * abs(bound):
             seconds = min(seconds, _PATIENCE)
-        answer = closed(self.problem, goal, left, better, seconds)
+        answer = closed(self.problem, goal, left, least, seconds)
         if answer.levels is not None:
             taken = self.problem.taken(answer.levels)
             if goal.allows(taken) and goal.value(taken) > top.value:

@@ -103,7 +103,9 @@ def test_a_trace_of_every_execution(native: Path, narrow, tmp_path: Path) -> Non
     runs = decode(schema, "ETDump", dump.read_bytes()[4:])["run_data"]
     executions = [one for one in runs if one["name"] == "Execute"]
     assert len(executions) == 3
-    names = [e["profile_event"]["name"] for e in executions[0]["events"] if "profile_event" in e]
+    names = [
+        e["profile_event"].get("name") for e in executions[0]["events"] if "profile_event" in e
+    ]
     assert "DELEGATE_CALL" in names
 
 
