@@ -1,8 +1,9 @@
-"""Every torchvision model: what is pruned, exactly, at what cost, beside Torch-Pruning.
+"""Every torchvision model, and timm's: what is pruned, exactly, at what cost, beside Torch-Pruning.
 
     python benchmarks/coverage/run.py OUT [NAME ...] [--no-lower] [--no-peer] [--seconds S]
 
-NAME is a model, a set (classification, segmentation, video, detection) or a pattern ("swin*");
+NAME is a model, a set (classification, segmentation, video, detection; timm where timm is
+installed) or a pattern ("swin*");
 all by default. OUT/results.jsonl gets a line for each model and part as soon as it is known: a run
 that was stopped goes on. `--again` runs the named ones once more. Prints Markdown.
 """

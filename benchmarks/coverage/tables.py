@@ -23,7 +23,7 @@ def markdown(models: Mapping[str, Entry], rows: Rows) -> str:
     whole = [e for e in known if not _refused(rows, e)]
     return "\n\n".join(
         [
-            "# Coverage: torchvision\n\nPrinted by `benchmarks/coverage/run.py`.",
+            f"# Coverage: {_subject(known)}\n\nPrinted by `benchmarks/coverage/run.py`.",
             _conditions(rows),
             _counts(models, rows),
             _untried(models, rows),
@@ -34,6 +34,10 @@ def markdown(models: Mapping[str, Entry], rows: Rows) -> str:
             f"## What torch.export refuses\n\n{_refusals(known, rows)}",
         ]
     )
+
+
+def _subject(entries: Sequence[Entry]) -> str:
+    return " and ".join(sorted({"timm" if e.set == "timm" else "torchvision" for e in entries}))
 
 
 _PARTS = ("prune", "peer", "lower")
@@ -57,7 +61,7 @@ def _refused(rows: Rows, entry: Entry) -> bool:
 
 def _conditions(rows: Rows) -> str:
     commits = Counter(str(row.get("commit", "not recorded")) for row in rows.values())
-    names = ("torch", "torchvision", "executorch", "torch-pruning")
+    names = ("torch", "torchvision", "timm", "executorch", "torch-pruning")
     versions = ", ".join(f"{name} {_version(name)}" for name in names)
     return (
         f"{platform.system()} {platform.machine()}, {_processor()}, one thread; "
