@@ -13,7 +13,6 @@ from torch import nn
 from edgeprune import ranks
 from edgeprune.blocks import blocks
 from edgeprune.closed_loop import Baseline, close_the_loop, judge
-from edgeprune.cost import profile
 from edgeprune.data import Data, evaluate
 from edgeprune.errors import EdgepruneError
 from edgeprune.findings import Circumstances, Measured, Tested
@@ -22,6 +21,7 @@ from edgeprune.graph import capture, fingerprint
 from edgeprune.iterative import Standing
 from edgeprune.lowering import lower, quantised_before
 from edgeprune.measuring import Effort, compare, parity
+from edgeprune.measuring.kernels import profile
 from edgeprune.models import LoadedModel
 from edgeprune.output import write_atomically
 from edgeprune.planning import Blocks, Known

@@ -3,9 +3,9 @@
     edgeprune fit --model examples/segmentation.py:make --data examples/segmentation.py:loaders \\
         --input 1x3x32x32 --speedup 1.5 --epochs 3 -o runs/segmentation
 
-The images are drawn: a greenish disc and a bluish square of random place and size on noisy ground. Every
-pixel is ground, disc or square. In your own file, `make` builds your network, and `loaders` returns
-your DataLoaders of (images, masks).
+The images are drawn: a greenish disc and a bluish square of random place and size on noisy ground.
+Every pixel is ground, disc or square. In your own file, `make` builds your network, and `loaders`
+returns your DataLoaders of (images, masks).
 """
 
 from __future__ import annotations

@@ -32,7 +32,9 @@ class KeptStatistics(fx.Interpreter):
         self.original = {node.name: node for node in graph.program.graph.nodes}
 
     def run_node(self, n: fx.Node) -> Any:
-        node = self.original[n.name]
+        node = self.original.get(n.name)
+        if node is None:  # what zeroes a dropped branch
+            return super().run_node(n)
         special = _SPECIAL.get(n.target)
         if special is not None and node in self.left.analysis.crossed:
             args, kwargs = self.fetch_args_kwargs_from_env(n)

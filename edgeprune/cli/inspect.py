@@ -61,7 +61,7 @@ def inspect(
         groups = channel_groups(graph)
         costs = None
         if chosen is not None:
-            from edgeprune.cost import profile
+            from edgeprune.measuring.kernels import profile
 
             costs = profile(graph, chosen, groups, progress=report_progress)
     if json:

@@ -12,20 +12,24 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeprune.cost.calibration import Calibration, calibrated
 from edgeprune.cost.curves import Curve, Family, Point, canonical, homes
 from edgeprune.cost.grid import Grid, Tiles, whole_groups
 from edgeprune.cost.kernels import in_blocks
-from edgeprune.cost.xnnpack_graph import FLOAT_BYTES
+from edgeprune.cost.xnnpack_graph import FLOAT_BYTES, aligned
 from edgeprune.cost.xnnpack_nodes import WEIGHTED
 from edgeprune.records import Block, Extent, Kernel, KernelKey, Widths
 
 _FEWEST_STEPS, _MOST_STEPS = 6, 16
 _TINY_GROUP = 8
-# What a .pte holds beside weights: the file itself, and per kernel its node, values and names. On
-# resnet18 and mobilenet_v2 this is within 3 kB. Equal weights are stored once, which matters only
-# to networks without training, whose biases are all zero.
-_FILE_BYTES = 1_000
-_KERNEL_BYTES = 540
+# Weights and biases are a segment each, and begin at multiples of this many bytes.
+_SEGMENT_BYTES = 128
+# What a .pte holds beside them does not depend on widths: the file itself, the entries of a kernel
+# with weights (names of 64 letters), of any other, and of a delegate call. Learnt from six networks
+# (benchmarks/cost), and off by some kilobytes; `size_corrected` makes it right for one network.
+# Equal weights are stored once, which matters to networks without training only: all biases zero.
+_FILE_BYTES = 2_000
+_WEIGHTED_BYTES, _PLAIN_BYTES, _CALL_BYTES = 560, 240, 2_000
 
 
 @dataclass(frozen=True)
@@ -50,8 +54,8 @@ class MeasuredCost:
     """A `CostModel` whose kernels were measured on the target.
 
     `sizes` are the full widths, `parts` how many parts of a group must keep equal counts,
-    `curves` the measured grids by family. `factor` and `offset_bytes` are what measured whole
-    programs have taught (see `corrected`, `size_corrected`).
+    `curves` the measured grids by family. `factor`, `offset_ms` and `offset_bytes` are what
+    measured whole programs have taught (see `corrected`, `calibrated`, `size_corrected`).
     """
 
     kernels: tuple[Kernel, ...]
@@ -61,6 +65,7 @@ class MeasuredCost:
     tiles: Tiles
     factor: float = 1.0
     offset_bytes: int = 0
+    offset_ms: float = 0.0
     taken: Taken = field(default=Taken(), compare=False)
     _known: dict[KernelKey, float] = field(default_factory=dict, repr=False, compare=False)
 
@@ -114,7 +119,7 @@ class MeasuredCost:
     def latency_ms(self, widths: Widths) -> float:
         """Predicted latency of the whole network, milliseconds, corrections included."""
         total = sum(self.kernel_us(kernel.at(widths)) for kernel in self.kernels)
-        return self.factor * total / 1000
+        return self.factor * total / 1000 + self.offset_ms
 
     def size_bytes(self, widths: Widths) -> int:
         """Predicted .pte size, bytes, corrections included."""
@@ -122,9 +127,18 @@ class MeasuredCost:
         return _FILE_BYTES + kernels + self.offset_bytes
 
     def corrected(self, widths: Widths, measured_ms: float) -> MeasuredCost:
-        """The model whose latency at `widths` is `measured_ms`: all kernels by one factor."""
-        factor = self.factor * measured_ms / self.latency_ms(widths)
-        return replace(self, factor=factor)
+        """The model whose latency at `widths` is `measured_ms`: all of it by one factor."""
+        ratio = measured_ms / self.latency_ms(widths)
+        return replace(self, factor=ratio * self.factor, offset_ms=ratio * self.offset_ms)
+
+    def calibrated(
+        self, programs: Sequence[tuple[Widths, float]]
+    ) -> tuple[MeasuredCost, Calibration]:
+        """The model that fits whole programs best, (widths, measured milliseconds) each, and how
+        far each of them was from what the others teach."""
+        plain = replace(self, factor=1.0, offset_ms=0.0)
+        found = calibrated([(plain.latency_ms(widths), ms) for widths, ms in programs])
+        return replace(self, factor=found.factor, offset_ms=found.offset_ms), found
 
     def size_corrected(self, widths: Widths, measured_bytes: int) -> MeasuredCost:
         """The model whose size at `widths` is `measured_bytes`: the difference is constant."""
@@ -200,8 +214,14 @@ def _multiples(size: int, stride: int, parts: int) -> list[int]:
 
 
 def kernel_bytes(key: KernelKey) -> int:
-    """What a kernel adds to a .pte: its weights, and its entries in the file's tables."""
-    return weight_bytes(key) + _KERNEL_BYTES if key.shapes else 0
+    """What a kernel adds to a .pte: its weights as they lie there, and its entries in tables."""
+    if not key.shapes:
+        return 0
+    if key.op in WEIGHTED:
+        bias = int(dict(key.attrs)["out_channels"]) * FLOAT_BYTES
+        segments = (weight_bytes(key) - bias, bias)
+        return _WEIGHTED_BYTES + sum(aligned(size, _SEGMENT_BYTES) for size in segments)
+    return _CALL_BYTES if key.op == "delegate_call" else _PLAIN_BYTES
 
 
 def weight_bytes(key: KernelKey) -> int:

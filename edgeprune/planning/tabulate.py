@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.planning.levels import Choices, Importance
-from edgeprune.planning.limits import Blocks
+from edgeprune.planning.limits import Blocks, Limits
 from edgeprune.planning.macs import kernel_macs
 from edgeprune.planning.memory import Moment, Tensor
 from edgeprune.planning.problem import Factor, Problem, Variable, merged
@@ -49,7 +49,13 @@ class Tabulated:
                 tables[base + i] = sizes
                 factors.append(Factor(scope, tables))
         names = (*problem.quantities, *(f"memory {i}" for i in range(more)))
-        watched = replace(problem, quantities=names, factors=merged(factors))
+        watched = replace(
+            problem,
+            quantities=names,
+            sizes=self.tables.level_counts,  # a tensor may be the first to have some sum
+            factors=merged(factors),
+            sums=tuple(self.tables.sums.made),
+        )
         return replace(self, problem=watched)
 
 
@@ -63,13 +69,13 @@ def tabulated(choices: Choices, scores: Scores, blocks: Blocks) -> Tabulated:
     ]  # fmt: skip
     present = tuple(Variable(b.key, (((b.key, 1),), ((b.key, 0),))) for b in free)
     gone = {b.key for b in blocks.known if b.name in blocks.dropped}
-    table = Tables(cost, (*families, *present), gone)
+    table = Tables(cost, (*families, *present), gone, choices.limits)
     factors = table.kernels()
     factors += _importance(Importance(choices.groups, scores), families)
     for v, block in enumerate(free, len(families)):
         factors.append(_only(v, 0, np.array([blocks.importance[block.name], 0.0])))
-    sizes = (*(v.size for v in table.variables), *(len(s) for s in table.sums.values))
-    problem = Problem(QUANTITIES, table.variables, sizes, merged(factors), tuple(table.sums.made))
+    sums = tuple(table.sums.made)
+    problem = Problem(QUANTITIES, table.variables, table.level_counts, merged(factors), sums)
     return Tabulated(problem, table.notes(), table)
 
 
@@ -80,6 +86,8 @@ class Tables:
     cost: CostModel
     variables: tuple[Variable, ...]
     gone: set[str]
+    limits: Limits
+    """Only what these limit is looked up (and latency, always): the rest stays zero."""
     sums: Sums = field(init=False)
     additive: int = 0
     """How many kernels knew too much at once and were added up over what they know."""
@@ -89,6 +97,11 @@ class Tables:
         self._full = {name: width for v in self.variables for name, width in v.widths[0]}
         self._home = {name: i for i, v in enumerate(self.variables) for name, _ in v.widths[0]}
         self.sums = Sums(self.variables, self._home)
+
+    @property
+    def level_counts(self) -> tuple[int, ...]:
+        """How many levels every variable has, sums last."""
+        return (*(v.size for v in self.variables), *(len(s) for s in self.sums.values))
 
     def kernels(self) -> list[Factor]:
         """All kernels, and what the whole has beside them."""
@@ -196,9 +209,9 @@ class Tables:
     def _values(self, key: KernelKey) -> Array:
         if not key.shapes:
             return np.zeros(3)
-        return np.array(
-            [self.cost.kernel_us(key), self.cost.kernel_bytes(key), kernel_macs(key)], dtype=float
-        )
+        size = self.cost.kernel_bytes(key) if self.limits.size_bytes is not None else 0
+        macs = kernel_macs(key) if self.limits.macs is not None else 0
+        return np.array([self.cost.kernel_us(key), size, macs], dtype=float)
 
     def _known(self, extent: Extent) -> bool:
         return any(group in self._home for group in extent.groups)

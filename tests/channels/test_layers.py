@@ -85,6 +85,17 @@ class Recurrent(nn.Module):
         return self.head(self.cell(self.before(self.stem(x)))[0])
 
 
+class Stepping(nn.Module):
+    """One step of a recurrence."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.head = nn.LSTMCell(8, 6), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.cell(x)[0])
+
+
 class Frequencies(nn.Module):
     """A learned filter in the frequency domain (Rao et al. 2021)."""
 
@@ -179,6 +190,13 @@ CASES: dict[str, tuple[Callable[[], Made], dict[str, int]]] = {
         {"table": 12, "hidden": 7},
     ),
     "run again": (lambda: (Again(), image()), {"stem": 8}),
+    **{
+        f"{make.__name__}": (
+            lambda make=make: (Recurrent(make), torch.randn(1, 5, 8)),
+            {"stem": 9, "before": 6, "cell.weight_ih_l0": 10},
+        )
+        for make in (nn.LSTM, nn.GRU, nn.RNN)
+    },
     "there and back": (lambda: (ThereAndBack(), torch.randn(1, 8)), {"weight": 12}),
 }
 
@@ -193,23 +211,11 @@ def test_layers(name: str) -> None:
 
 
 PINNED: dict[str, tuple[Callable[[], Made], dict[str, int], str, set[str]]] = {
-    "lstm": (
-        lambda: (Recurrent(nn.LSTM), torch.randn(1, 5, 8)),
-        {"stem": 9},
-        "aten.lstm.input",
-        {"before", "cell.weight_ih_l0", "cell.weight_hh_l0"},
-    ),
-    "gru": (
-        lambda: (Recurrent(nn.GRU), torch.randn(1, 5, 8)),
-        {"stem": 9},
-        "aten.gru.input",
-        {"before", "cell.weight_ih_l0", "cell.weight_hh_l0"},
-    ),
-    "rnn": (
-        lambda: (Recurrent(nn.RNN), torch.randn(1, 5, 8)),
-        {"stem": 9},
-        "aten.rnn_tanh.input",
-        {"before", "cell.weight_ih_l0", "cell.weight_hh_l0"},
+    "cell": (
+        lambda: (Stepping(), torch.randn(1, 8)),
+        {},
+        "aten.lstm_cell",
+        {"cell.weight_ih", "cell.weight_hh"},
     ),
     "frequencies": (
         lambda: (Frequencies(), torch.randn(1, 8, 8)),
