@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from edgeprune.measuring import measure as measure
     from edgeprune.pipeline import fit as fit
     from edgeprune.planning import plan as plan
+    from edgeprune.recovery import finetune as finetune
     from edgeprune.scoring import score as score
     from edgeprune.sparsity import sparsify as sparsify
     from edgeprune.surgery import mask as mask
     from edgeprune.surgery import prune as prune
     from edgeprune.targets import load_target as load_target
-    from edgeprune.tune import finetune as finetune
 
 _HOME = {
     "capture": "graph",
@@ -33,7 +33,7 @@ _HOME = {
     "prune": "surgery",
     "mask": "surgery",
     "sparsify": "sparsity",
-    "finetune": "tune",
+    "finetune": "recovery",
     "lower": "lowering",
     "measure": "measuring",
     "fit": "pipeline",

@@ -13,10 +13,11 @@ Strategy = Literal["budget", "global", "local"]
 
 @dataclass(frozen=True)
 class Choice:
-    """One word: what it means, and whether it needs data."""
+    """One word: what it means, whether it needs data, and whether it is a change of the loss."""
 
     description: str
     needs_data: bool = False
+    in_loss: bool = False
 
 
 CRITERIA: Mapping[str, Choice] = {
@@ -26,8 +27,10 @@ CRITERIA: Mapping[str, Choice] = {
     "fpgm": Choice("distance from the other channels (geometric median)"),
     "lsh": Choice("unlikeness to stronger channels, by hashing"),
     "random": Choice("noise, for comparison"),
-    "taylor": Choice("first-order change of the loss", needs_data=True),
-    "fisher": Choice("second-order change of the loss, diagonal Fisher (OBD)", needs_data=True),
+    "taylor": Choice("first-order change of the loss", needs_data=True, in_loss=True),
+    "fisher": Choice(
+        "second-order change of the loss, diagonal Fisher (OBD)", needs_data=True, in_loss=True
+    ),
     "activation": Choice("mean absolute activation", needs_data=True),
 }
 

@@ -6,13 +6,14 @@ Weights do not change latency, so all of this happens before an epoch is spent o
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeprune.errors import BudgetError
 from edgeprune.lowering import lower
 from edgeprune.measuring import Effort, compare, speedup, verdict
-from edgeprune.planning import Known, Limits, plan_within
+from edgeprune.planning import Known, Limits, planner_for, within
 from edgeprune.plans import Plan
 from edgeprune.records import (
     Artifact,
@@ -27,7 +28,7 @@ from edgeprune.records import (
 )
 from edgeprune.surgery import prune
 
-ROUNDS = 5
+ROUNDS = 4
 AIM = 0.975
 """Where in the budget the measured median should fall, so that its interval fits too."""
 USED_ENOUGH = 0.95
@@ -45,7 +46,8 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Found:
-    """The plan the loop ended with, and every round on the way."""
+    """The plan the loop ended with, and every round on the way; the plan's notes say why where it
+    leaves more than 5 % of the budget unused."""
 
     plan: Plan
     rounds: tuple[Round, ...]
@@ -114,6 +116,8 @@ def close_the_loop(
     baseline: Baseline,
     wanted: tuple[Budget, Target],
     progress: Progress = silent,
+    *,
+    floor: float = 0.1,
 ) -> Found:
     """The plan whose lowered program, as measured on the target, meets the budget most fully.
 
@@ -127,6 +131,7 @@ def close_the_loop(
     limit_ms = latency_limit(budget, baseline.latency_ms)
     cost = cost.with_blocks(known.blocks.known)
     cost = cost.corrected(full, baseline.latency_ms).size_corrected(full, baseline.size_bytes)
+    planner = planner_for(known, cost)
     asked_ms = None if limit_ms is None else limit_ms * AIM
     tries: list[_Try] = []
     with tempfile.TemporaryDirectory(prefix="edgeprune-") as scratch:
@@ -134,7 +139,8 @@ def close_the_loop(
         for number in range(ROUNDS):
             progress("plan", number, ROUNDS, f"round {number + 1} of at most {ROUNDS}")
             try:
-                plan = plan_within(known, cost, Limits(asked_ms, budget.size_bytes))
+                asked = replace(limits_of(budget, asked_ms), floor=floor)
+                plan = within(known, planner.with_cost(cost), asked)
             except BudgetError:
                 if any(t.round.verdict == "met" for t in tries):
                     break
@@ -154,7 +160,23 @@ def close_the_loop(
                 asked_ms = next_latency(limit_ms, tuple(_point(t) for t in tries))
     met = [t for t in tries if t.round.verdict == "met"]
     best = max(met, key=lambda t: t.used) if met else min(tries, key=lambda t: t.used)
-    return Found(best.plan, tuple(t.round for t in tries))
+    plan = replace(best.plan, notes=(*best.plan.notes, *_unused(best, full)))
+    return Found(plan, tuple(t.round for t in tries))
+
+
+def limits_of(budget: Budget, latency_ms: float | None) -> Limits:
+    """What a plan must stay within for a budget, its latency as asked of the cost model."""
+    return Limits(latency_ms, budget.size_bytes, memory_bytes=budget.memory_bytes, macs=budget.macs)
+
+
+def _unused(best: _Try, full: Mapping[str, int]) -> tuple[str, ...]:
+    """Why a budget is not used up, where it is not."""
+    if best.used >= USED_ENOUGH:
+        return ()
+    share = f"the program uses {best.used:.1%} of the budget"
+    if all(best.plan.widths()[name] == size for name, size in full.items()):
+        return (f"{share}: the full network already meets it",)
+    return (f"{share}: no plan was found between that and the next step of the costs",)
 
 
 def next_latency(limit_ms: float, points: tuple[tuple[float, float], ...]) -> float:
@@ -204,7 +226,15 @@ def _measured(
         latency_ms / limit_ms if limit_ms is not None else 0.0,
         artifact.size_bytes / budget.size_bytes if budget.size_bytes is not None else 0.0,
     )
-    turn = Round(limit_ms, plan.predicted_ms, latency_ms, artifact.size_bytes, found)
+    turn = Round(
+        limit_ms,
+        plan.predicted_ms,
+        latency_ms,
+        artifact.size_bytes,
+        found,
+        importance=plan.importance,
+        gap=plan.gap,
+    )
     return _Try(plan, turn, asked_ms, used)
 
 

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
 from edgeprune.closed_loop import worst
 from edgeprune.footprint import macs
 from edgeprune.graph import parameters_of
-from edgeprune.records import Artifact, FitOptions, Graph, Measurement, Metric, Side, Stage, Verdict
+from edgeprune.plans import Plan
+from edgeprune.records import (
+    Artifact,
+    FitOptions,
+    Graph,
+    Measurement,
+    Metric,
+    Round,
+    Side,
+    Stage,
+    Verdict,
+)
 from edgeprune.run import Run
 from edgeprune.sparsity import zero_share
 from edgeprune.units import show_bytes
@@ -111,6 +122,15 @@ class Circumstances:
     has_data: bool
     has_test: bool
     criterion: str
+
+
+def planned(plan: Plan, rounds: Sequence[Round]) -> str:
+    """How the plan was found, and how good it is known to be."""
+    told = f"{len(rounds)} round(s) of plan, cut, lower, measure"
+    if plan.importance is None:
+        return told
+    gap = "" if plan.gap is None else f" (the best keeps at most {plan.gap:.2%} more)"
+    return f"{told}; {plan.importance:.1%} of the importance kept{gap if plan.gap else ''}"
 
 
 def dropped(blocks: tuple[str, ...]) -> tuple[str, ...]:

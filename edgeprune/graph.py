@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -27,6 +28,7 @@ from edgeprune.reasons import is_ours
 from edgeprune.recompose import recompose
 from edgeprune.records import Graph
 from edgeprune.unfuse import unfuse
+from edgeprune.weightnorm import write_out
 
 aten = torch.ops.aten
 
@@ -179,7 +181,12 @@ def _batch_is_open(program: ExportedProgram) -> bool:
         and node.name in inputs
         and isinstance(node.meta.get("val"), Tensor)
     ]
-    return bool(shapes) and all(len(s) and isinstance(s[0], torch.SymInt) for s in shapes)
+    return bool(shapes) and all(len(s) and _is_free(s[0]) for s in shapes)
+
+
+def _is_free(size: Any) -> bool:
+    """Whether a size is a symbol that the model did not fix (`len(x)` makes it a number)."""
+    return isinstance(size, torch.SymInt) and bool(size.node.expr.free_symbols)
 
 
 def _as_module(program: ExportedProgram, trains: tuple[bool, ...]) -> fx.GraphModule:
@@ -195,6 +202,7 @@ def _as_module(program: ExportedProgram, trains: tuple[bool, ...]) -> fx.GraphMo
             graph.erase_node(node)
     functionalise(graph)
     recompose(graph)
+    write_out(graph)
     unfuse(graph)
     _free_training_flags(graph, trains)
     graph.eliminate_dead_code()
@@ -224,23 +232,40 @@ def own_tensors(
 ) -> None:
     """Give `module` copies of all parameters and buffers of `source`, under the same names.
 
-    Along (name, dim) in `positions`, only those positions are copied, in that order.
+    Along (name, dim) in `positions`, only those positions are copied, in that order. A tensor that
+    has several names (tied weights, a layer that is registered twice) stays one tensor.
     """
-    for prefix, owner in source.named_modules(remove_duplicate=False):
+    owners = list(source.named_modules(remove_duplicate=False))
+    names: dict[int, list[str]] = defaultdict(list)
+    for prefix, owner in owners:
+        for leaf, tensor in [*owner._parameters.items(), *owner._buffers.items()]:
+            names[id(tensor)].append(f"{prefix}.{leaf}" if prefix else leaf)
+    made: dict[int, Tensor] = {}
+    for prefix, owner in owners:
         home = _container(module, prefix)
         for leaf, tensor in [*owner._parameters.items(), *owner._buffers.items()]:
             if tensor is None:
                 continue
-            new = tensor.detach()
-            for dim in range(new.dim()):
-                stays = positions.get((f"{prefix}.{leaf}" if prefix else leaf, dim))
-                if stays is not None and not np.array_equal(stays, np.arange(new.size(dim))):
-                    new = new.index_select(dim, torch.from_numpy(stays).to(new.device))
-            new = new.clone() if new.data_ptr() == tensor.data_ptr() else new
-            if leaf in owner._parameters:
-                home.register_parameter(leaf, nn.Parameter(new, tensor.requires_grad))
+            if id(tensor) not in made:
+                made[id(tensor)] = _copied(tensor, names[id(tensor)], positions)
+            new = made[id(tensor)]
+            if isinstance(new, nn.Parameter):
+                home.register_parameter(leaf, new)
             else:
                 home.register_buffer(leaf, new, leaf not in owner._non_persistent_buffers_set)
+
+
+def _copied(
+    tensor: Tensor, names: Sequence[str], positions: Mapping[tuple[str, int], NDArray[np.int64]]
+) -> Tensor:
+    """A copy of a tensor at its positions under any of its names."""
+    new = tensor.detach()
+    for dim in range(new.dim()):
+        stays = next((positions[n, dim] for n in names if (n, dim) in positions), None)
+        if stays is not None and not np.array_equal(stays, np.arange(new.size(dim))):
+            new = new.index_select(dim, torch.from_numpy(stays).to(new.device))
+    new = new.clone() if new.data_ptr() == tensor.data_ptr() else new
+    return nn.Parameter(new, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else new
 
 
 def _container(module: nn.Module, prefix: str) -> nn.Module:
@@ -264,7 +289,7 @@ def record_shapes(module: fx.GraphModule, program: ExportedProgram) -> None:
         value = node.meta.get("val")
         if node.op == "placeholder" and isinstance(value, Tensor):
             for size in value.shape:
-                if isinstance(size, torch.SymInt):
+                if isinstance(size, torch.SymInt) and _is_free(size):
                     symbols[size.node.expr] = 1
     for node in module.graph.nodes:
         if node.op == "get_attr":
@@ -274,7 +299,7 @@ def record_shapes(module: fx.GraphModule, program: ExportedProgram) -> None:
         node.meta["shape"] = _shape(value, symbols)
         if isinstance(value, Tensor):
             sizes = enumerate(value.shape)
-            node.meta["open"] = frozenset(d for d, s in sizes if not isinstance(s, int))
+            node.meta["open"] = frozenset(d for d, s in sizes if _is_free(s))
 
 
 def open_dims(node: fx.Node) -> frozenset[int]:

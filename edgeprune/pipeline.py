@@ -79,7 +79,7 @@ def fit(
                 "check baseline": (baseline_metric, ""),
                 **early,
                 "score": (None, work.criterion),
-                "plan": (None, f"{len(rounds)} round(s) of plan, cut, lower, measure"),
+                "plan": (None, findings.planned(plan, rounds)),
                 "prune": (cut_metric, "the cut alone, before any recovery"),
                 "fine-tune": findings.outcome(training),
             },
@@ -91,6 +91,7 @@ def fit(
         versions=findings.versions(),
         notes=(
             *findings.dropped(plan.dropped),
+            *plan.notes,
             *findings.notes(work.given, baseline_training, training),
             *(findings.on_zeros(before, after) if plan.sparsity is not None else ()),
         ),

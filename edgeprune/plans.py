@@ -28,7 +28,9 @@ class Plan:
     `dropped` names residual blocks (see blocks.py) whose branch goes whole. `inputs` are the
     model's inputs as they were when it was captured, as in "float32 1x3x224x224".
     `fingerprint` is the graph's (structure, not weights): a plan applies only to its own graph.
-    `sparsity` names single weights of what is left that become zero.
+    `sparsity` names single weights of what is left that become zero. `importance` is the share of
+    the network's importance that stays, `gap` by how much of it the best plan within the same
+    limits may be better (0: none is).
     """
 
     kept: Mapping[str, tuple[int, ...]]
@@ -44,6 +46,8 @@ class Plan:
     sparsity: Sparsity | None = None
     dropped: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()
+    importance: float | None = None
+    gap: float | None = None
 
     def widths(self) -> dict[str, int]:
         """Channels kept by group, and 0 for every dropped block."""
@@ -67,6 +71,8 @@ class Plan:
             "strategy": self.strategy,
             "predicted_ms": self.predicted_ms,
             "predicted_bytes": self.predicted_bytes,
+            **({"importance": self.importance} if self.importance is not None else {}),
+            **({"gap": self.gap} if self.gap is not None else {}),
             "notes": list(self.notes),
             **({"dropped": list(self.dropped)} if self.dropped else {}),
             **({"inputs": list(self.inputs)} if self.inputs else {}),
@@ -124,6 +130,8 @@ class _File(BaseModel):
     strategy: str
     predicted_ms: float | None
     predicted_bytes: int | None
+    importance: float | None = None
+    gap: float | None = None
     notes: list[str] = []
     sparsity: _Sparsity | None = None
     dropped: list[str] = []

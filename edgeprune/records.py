@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from edgeprune.choices import Strategy
+from edgeprune.rules import Rules
 
 if TYPE_CHECKING:
     import numpy as np
@@ -217,8 +218,61 @@ class Sparsity:
 
 
 @dataclass(frozen=True)
+class Reach:
+    """How to get at a device that is not this machine, and what to mind there.
+
+    `hosts` are what ssh or `adb -s` call the devices: several alike share the work. `runner` is a
+    folder with a built `edgeprune_runner` and its libraries. `cpus` are the processors to run on
+    (empty: any); measuring waits until they are below `cool_below_c` degrees Celsius. A connection
+    that is lost is tried again for `reconnect_s`. Paths are as the user wrote them, `folder` is on
+    the device.
+    """
+
+    hosts: tuple[str, ...] = ()
+    port: int | None = None
+    identity: str | None = None
+    known_hosts: str | None = None
+    folder: str | None = None
+    runner: str | None = None
+    python: str = "python3"
+    cpus: tuple[int, ...] = ()
+    cool_below_c: float | None = None
+    reconnect_s: float = 120.0
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What the vendor says a device can do at most, for estimates, and where the vendor says so.
+
+    `gmacs_per_s` are 1e9 multiply-accumulates per second of one processor core (or of the whole
+    accelerator) by dtype; `memory_gb_per_s` is 1e9 bytes per second of the whole device.
+    """
+
+    gmacs_per_s: Mapping[str, float]
+    memory_gb_per_s: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Vela:
+    """What Arm's compiler for Ethos-U is to compile for: names of its configuration file.
+
+    Where only the accelerator is given, the rest is ExecuTorch's default for it.
+    """
+
+    accelerator: str
+    system_config: str | None = None
+    memory_mode: str | None = None
+    config: str | None = None
+
+
+@dataclass(frozen=True)
 class Target:
-    """One device profile, as read from a TOML file by `targets.load_target`."""
+    """One device profile, as read from a TOML file by `targets.load_target`.
+
+    `channel_multiple` is how many channels the device computes at a time; `requires` what it must
+    run at least, in words; `has_run` whether this project has run programs on such a device.
+    """
 
     name: str
     description: str
@@ -230,6 +284,12 @@ class Target:
     max_size_bytes: int | None = None
     max_memory_bytes: int | None = None
     source: str = ""
+    reach: Reach = field(default_factory=Reach)
+    rates: Rates | None = None
+    vela: Vela | None = None
+    channel_multiple: int | None = None
+    requires: str = ""
+    has_run: bool = False
 
 
 @dataclass(frozen=True, order=True)
@@ -290,6 +350,10 @@ class CostModel(Protocol):
         """Predicted time of one kernel, microseconds."""
         ...
 
+    def kernel_bytes(self, key: KernelKey) -> int:
+        """What one kernel adds to the .pte, bytes."""
+        ...
+
     def latency_ms(self, widths: Widths) -> float:
         """Predicted latency of the whole network, milliseconds, corrections included."""
         ...
@@ -323,12 +387,16 @@ class Budget:
     """What the final program may cost. Any may be None; all that are set must hold.
 
     `speedup` is relative to the measured baseline; `max_drop` is in points of the metric.
+    `memory_bytes` limits the activations that live at one time and `macs` the multiply-accumulates:
+    both follow from the widths and are held to while planning, not measured.
     """
 
     latency_ms: float | None = None
     speedup: float | None = None
     size_bytes: int | None = None
     max_drop: float | None = None
+    memory_bytes: int | None = None
+    macs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -435,6 +503,11 @@ class FitOptions:
     force: bool = False
     drop_blocks: bool = False
     """Whether residual blocks may be dropped whole."""
+    rules: Rules = field(default_factory=Rules)
+    floor: float = 0.1
+    """The least share of every group that stays."""
+    time_limit: float = 10.0
+    """Seconds that the search for one plan may take."""
 
 
 # --- report ----------------------------------------------------------------------------------
@@ -480,13 +553,19 @@ class Layer:
 
 @dataclass(frozen=True)
 class Round:
-    """One turn of the closed loop: what was predicted, what was measured."""
+    """One turn of the closed loop: what was predicted, what was measured.
+
+    `importance` is the share of the network's importance that the plan keeps, `gap` by how much of
+    it the best plan for the same prediction may be better.
+    """
 
     budget_ms: float | None
     predicted_ms: float | None
     measured_ms: float | None
     size_bytes: int
     verdict: Verdict
+    importance: float | None = None
+    gap: float | None = None
 
 
 @dataclass(frozen=True)

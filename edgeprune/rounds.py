@@ -53,7 +53,7 @@ def early_rounds(
     widths = full.full_widths()
     cost = cost.corrected(widths, base_ms).size_corrected(widths, baseline.size_bytes)
     asked = [
-        Limits(ms, None if most is None else int(most))
+        Limits(ms, None if most is None else int(most), work.options.floor)
         for ms, most in zip(latency, size, strict=True)
     ]
     for number, limit in enumerate(asked[:-1], 1):

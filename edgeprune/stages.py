@@ -41,10 +41,10 @@ from edgeprune.records import (
     Scores,
     Target,
 )
+from edgeprune.recovery.training import TrainingSession, train
 from edgeprune.run import Run
 from edgeprune.scoring import score, score_blocks
 from edgeprune.sparsity import check_sparsity
-from edgeprune.tune import TrainingSession, train
 
 BASELINE_LR = 0.05
 PARITY_SAMPLES = 32
@@ -108,6 +108,8 @@ def begin(model: LoadedModel, data: Data | None, options: FitOptions, progress: 
         "baseline epochs": options.baseline_epochs,
         "criterion": _criterion(options, data),
         "drop blocks": options.drop_blocks,
+        "rules": asdict(options.rules),
+        "floor": options.floor,
         "seed": options.seed,
         "sparsity": None if options.sparsity is None else asdict(options.sparsity),
         "strategy": options.strategy,
@@ -184,7 +186,8 @@ def make_plan(
         assert scores is not None
         base = measured_baseline(work, baseline)
         basis = known_of(work, cut, scores)
-        found = close_the_loop(basis, cost, base, (budget, target), work.progress)
+        floor = work.options.floor
+        found = close_the_loop(basis, cost, base, (budget, target), work.progress, floor=floor)
         rounds, how = work.options.rounds, found.plan.strategy
         plan = replace(
             found.plan,
@@ -202,8 +205,16 @@ def make_plan(
 
 def known_of(work: Work, cut: Standing, scores: Scores) -> Known:
     """What planning rests on after the cuts made so far."""
+    options = work.options
     return Known(
-        cut.whole, cut.left, scores, work.options.strategy, cut.plan, _blocks(work, cut.whole)
+        cut.whole,
+        cut.left,
+        scores,
+        options.strategy,
+        cut.plan,
+        _blocks(work, cut.whole),
+        options.rules,
+        options.time_limit,
     )
 
 

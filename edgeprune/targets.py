@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from edgeprune.errors import TargetError
-from edgeprune.records import Target
+from edgeprune.profile_keys import Profile, disagreements, known_keys
+from edgeprune.records import Rates, Reach, Target, Vela
 from edgeprune.units import MEGABYTE
 
 if sys.version_info >= (3, 11):
@@ -21,30 +24,7 @@ else:
     import tomli as tomllib
 
 KeyPath = tuple[str, ...]
-
-
-class Limits(BaseModel):
-    """What the device can hold; a program above a limit is refused."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-    max_size_mb: float | None = Field(default=None, gt=0)
-    max_memory_mb: float | None = Field(default=None, gt=0)
-
-
-class Profile(BaseModel):
-    """The keys of a profile. Those without a default must be set by the file or what it extends."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-    extends: str | None = None
-    description: str = ""
-    backend: Literal["xnnpack"]
-    runner: Literal["local"]
-    dtype: Literal["fp32"]
-    threads: int = Field(ge=1)
-    costs: Literal["measured", "estimated"]
-    limits: Limits = Limits()
+_KEY = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
 
 
 def load_target(
@@ -71,7 +51,41 @@ def load_target(
         max_size_bytes=_to_bytes(profile.limits.max_size_mb),
         max_memory_bytes=_to_bytes(profile.limits.max_memory_mb),
         source=str(path),
+        reach=_reach(profile),
+        rates=None if profile.rates is None else Rates(**profile.rates.model_dump()),
+        vela=None if profile.vela is None else Vela(**profile.vela.model_dump()),
+        channel_multiple=profile.channel_multiple,
+        requires=profile.requires,
+        has_run=profile.has_run,
     )
+
+
+def _reach(profile: Profile) -> Reach:
+    keys = profile.reach.model_dump()
+    keys |= {"hosts": tuple(profile.reach.hosts), "cpus": tuple(profile.reach.cpus)}
+    return Reach(**keys)
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """Overrides for `load_target` from texts KEY=VALUE, with dots between tables and keys.
+
+    A value is written as in a profile; what is no TOML value is taken as the text it is, so that
+    `reach.folder=/data/run` needs no quotes. Raises TargetError naming every text that is wrong.
+    """
+    draft, problems = _Draft({}, {}), []
+    for setting in settings:
+        key, mark, value = (part.strip() for part in setting.partition("="))
+        if not mark or not _KEY.fullmatch(key):
+            problems.append(f"--set {setting!r} is not KEY=VALUE, as in threads=2")
+            continue
+        try:
+            own = tomllib.loads(f"{key} = {value}")
+        except tomllib.TOMLDecodeError:
+            own = tomllib.loads(f"{key} = {json.dumps(value)}")
+        _lay_over(draft, own, "--set")
+    if problems:
+        raise TargetError("; ".join(problems))
+    return draft.keys
 
 
 def check_target(path: Path) -> Target:
@@ -162,13 +176,15 @@ def _read(path: Path) -> dict[str, Any]:
 def _lay_over(draft: _Draft, own: Mapping[str, Any], source: str) -> None:
     """Put `own` over the draft's keys, tables key by key, and note where each came from."""
     for key, value in own.items():
-        under = draft.keys.get(key)
-        if isinstance(under, dict) and isinstance(value, dict):
-            draft.keys[key] = {**under, **value}
-        else:
-            draft.keys[key] = value
+        draft.keys[key] = _over(draft.keys.get(key), value)
         for key_path in _paths(key, value):
             draft.origins[key_path] = source
+
+
+def _over(under: object, value: object) -> object:
+    if not (isinstance(under, dict) and isinstance(value, dict)):
+        return value
+    return {**under, **{key: _over(under.get(key), inner) for key, inner in value.items()}}
 
 
 def _paths(key: str, value: object) -> Iterator[KeyPath]:
@@ -189,13 +205,14 @@ def _checked(path: Path, draft: _Draft) -> Profile:
         profile = Profile.model_validate(draft.keys)
     except ValidationError as error:
         for problem in error.errors():
-            where = tuple(str(part) for part in problem["loc"])
+            where = tuple(str(part) for part in problem["loc"] if part != "[key]")
             unfollowed = draft.broken or "extends" in draft.keys
             if unfollowed and problem["type"] == "missing":
                 continue  # the target that was to be extended may well set it
             source = draft.origins.get(where, str(path))
             note = "" if source == str(path) else f" (from {source})"
             lines.append(f"{'.'.join(where)}: {_in_words(where, problem)}{note}")
+    lines += disagreements(draft.keys)
     if len(lines) == 1:
         raise TargetError(f"{path}: {lines[0]}")
     if lines:
@@ -216,7 +233,7 @@ def _in_words(where: KeyPath, problem: Mapping[str, Any]) -> str:
     if kind == "missing":
         return 'missing; set it, or take it from another target with extends = "host"'
     if kind == "extra_forbidden":
-        return f"unknown key{_did_you_mean('.'.join(where), _known_keys())}"
+        return f"unknown key{_did_you_mean('.'.join(where), known_keys())}"
     if kind == "literal_error":
         choices = [
             choice.strip("'") for choice in context["expected"].replace(" or ", ", ").split(", ")
@@ -227,10 +244,6 @@ def _in_words(where: KeyPath, problem: Mapping[str, Any]) -> str:
         bound = f"above {context['gt']:g}" if "gt" in context else f"at least {context['ge']}"
         return f"is {value!r}, must be {bound}"
     return f"is {value!r}, must be {_WANTED.get(kind, problem['msg'].lower())}"
-
-
-def _known_keys() -> list[str]:
-    return [*Profile.model_fields, *(f"limits.{key}" for key in Limits.model_fields)]
 
 
 def _did_you_mean(word: str, known: list[str]) -> str:

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import fx
 
+from edgeprune.rewriting import call
+
 aten = torch.ops.aten
 
 _RESHAPES = (aten.view.default, aten.reshape.default, aten._unsafe_view.default, aten.unflatten.int)
@@ -202,14 +204,14 @@ def _rewritten(graph: fx.Graph, trail: _Trail, run: tuple[int, list[int]], index
     x, dim = source, at
     if before:
         split = [math.prod(before), new[trail.dim] * inside]
-        x = _call(graph, aten.unflatten.int, x, at, split)
+        x = call(graph, aten.unflatten.int, x, at, split)
         dim = at + 1
-    x = _call(graph, aten.slice.Tensor, x, dim, index * inside, (index + 1) * inside)
+    x = call(graph, aten.slice.Tensor, x, dim, index * inside, (index + 1) * inside)
     rest = [size for d, size in enumerate(sizes) if d != trail.dim]
-    x = _call(graph, aten.reshape.default, x, rest)
+    x = call(graph, aten.reshape.default, x, rest)
     for step in trail.steps:
         arguments = () if step.argument is None else (step.argument,)
-        x = _call(graph, step.op, x, *arguments)
+        x = call(graph, step.op, x, *arguments)
     return x
 
 
@@ -229,13 +231,6 @@ def _size_arguments(reshape: fx.Node, source: fx.Node) -> list[Any]:
 def _open_dims(node: fx.Node) -> list[int]:
     """The dimensions whose size depends on the batch."""
     return [d for d, size in enumerate(_shape(node) or []) if not isinstance(size, int)]
-
-
-def _call(graph: fx.Graph, op: Any, *args: Any) -> fx.Node:
-    node = graph.call_function(op, args)
-    values = fx.node.map_arg(args, lambda n: n.meta["val"])
-    node.meta["val"] = op(*values)
-    return node
 
 
 def _chain(last: fx.Node, source: Any) -> list[fx.Node]:

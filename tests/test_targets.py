@@ -9,7 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeprune.errors import TargetError
-from edgeprune.targets import check_target, list_targets, load_target, shipped_directory
+from edgeprune.targets import (
+    check_target,
+    list_targets,
+    load_target,
+    parse_settings,
+    shipped_directory,
+)
+
+SHIPPED = {
+    *("host", "linux-arm64", "raspberry-pi-5", "raspberry-pi-5-estimate", "openvino-cpu"),
+    *("android-arm64-xnnpack", "android-vulkan", "android-qnn", "ios-coreml", "ios-xnnpack"),
+    *("ethos-u55-128", "ethos-u65-256", "ethos-u85-256", "cortex-m55"),
+}
 
 
 def write(folder: Path, name: str, text: str) -> Path:
@@ -37,7 +49,7 @@ def test_the_host_profile():
 
 def test_every_shipped_profile_is_valid():
     found = list_targets()
-    assert "host" in found
+    assert set(found) == SHIPPED
     assert {path.parent for path in found.values()} == {shipped_directory()}
     for name, path in found.items():
         assert check_target(path).name == name
@@ -162,3 +174,75 @@ def test_valid_values_come_back_as_written(tmp_path_factory, threads, megabytes)
     target = check_target(write(folder, "mine", text))
     assert target.threads == threads
     assert target.max_memory_bytes == round(megabytes * 1_000_000)
+
+
+def test_shipped_estimates_have_a_source():
+    for name in SHIPPED:
+        target = load_target(name)
+        assert target.description
+        assert (target.runner in ("vela", "roofline")) == (target.costs == "estimated")
+        if target.rates is not None:
+            assert target.rates.source
+
+
+def test_how_to_reach_a_board(tmp_path):
+    path = write(
+        tmp_path,
+        "pi",
+        """
+        extends = "raspberry-pi-5"
+        [reach]
+        hosts = ["pi@one", "pi@two"]
+        port = 2222
+        cpus = [2, 3]
+        """,
+    )
+    reach = check_target(path).reach
+    assert (reach.hosts, reach.port, reach.cpus) == (("pi@one", "pi@two"), 2222, (2, 3))
+    assert reach.cool_below_c == 65.0  # the rest of the table is the parent's
+
+
+def test_tables_inside_tables_are_inherited_key_by_key(tmp_path):
+    path = write(tmp_path, "pi", 'extends = "raspberry-pi-5"\n[rates.gmacs_per_s]\nint8 = 50.0')
+    rates = check_target(path).rates
+    assert rates is not None
+    assert rates.gmacs_per_s == {"fp32": 19.2, "int8": 50.0}
+
+
+def test_keys_that_contradict_each_other_are_told_with_the_rest(tmp_path):
+    path = write(
+        tmp_path,
+        "odd",
+        """
+        backend = "xnnpack"
+        runner = "roofline"
+        dtype = "fp32"
+        threads = 0
+        costs = "measured"
+        [reach]
+        hosts = ["pi@one"]
+        ports = 22
+        [rates.gmacs_per_s]
+        fp64 = 1.0
+        """,
+    )
+    found = problems(path)
+    assert set(found) == {
+        *("threads", "costs", "reach.hosts", "reach.ports"),
+        *("rates.gmacs_per_s", "rates.gmacs_per_s.fp64", "rates.memory_gb_per_s", "rates.source"),
+    }
+    assert "did you mean 'reach.port'" in found["reach.ports"]
+    assert "must be 'estimated'" in found["costs"] or "'estimated'" in found["costs"]
+    assert "'ssh' or 'adb'" in found["reach.hosts"]
+
+
+def test_settings_of_the_command_line():
+    settings = ['reach.hosts=["pi@one"]', "reach.folder = /data/run", "threads=4", "reach.port=22"]
+    target = load_target("linux-arm64", **parse_settings(settings))
+    assert target.threads == 4
+    assert (target.reach.hosts, target.reach.folder) == (("pi@one",), "/data/run")
+    assert target.reach.port == 22
+    with pytest.raises(TargetError, match=r"'threads'.*'=3'"):
+        parse_settings(["threads", "=3", "threads=1"])
+    with pytest.raises(TargetError, match=r"reach\.port: is 'ssh', must be a whole number"):
+        load_target("linux-arm64", **parse_settings(["reach.port=ssh"]))

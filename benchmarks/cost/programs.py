@@ -36,6 +36,7 @@ MODELS = (
 )
 _LOWEST, _AROUND = 0.25, 0.25
 _FLOOR = 0.05
+_TRIES = 40
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,19 @@ def pruned(what: Subject, widths: dict[str, int]) -> Graph:
     return prune(what.graph, plan(what.graph, what.groups, scores, keep=widths))
 
 
-def telling_widths(groups: ChannelGroups, seed: int) -> dict[str, int]:
-    """Widths that tell groups apart: of those of one size no two are alike, where that can be."""
+def telling_widths(groups: ChannelGroups) -> dict[str, int]:
+    """Widths that tell dimensions apart: of those of one size as few as can be become alike."""
+    extents = {extent for dims in groups.extents.values() for extent in dims if extent.groups}
+    full = groups.full_widths()
+
+    def alike(widths: dict[str, int]) -> int:
+        return len(extents) - len({(extent.at(full), extent.at(widths)) for extent in extents})
+
+    return min((_permuted(groups, seed) for seed in range(_TRIES)), key=alike)
+
+
+def _permuted(groups: ChannelGroups, seed: int) -> dict[str, int]:
+    """Of the groups of one size no two are alike, where that can be."""
     rng = np.random.default_rng(seed)
     taken: dict[int, list[int]] = {}
     widths: dict[str, int] = {}

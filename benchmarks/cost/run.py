@@ -9,9 +9,10 @@ Stages, in order, each of which goes on where it stopped (OUT keeps everything):
     check    lowers one plan truly and compares it with the rewritten program, number by number
     measure  times the programs of a network against each other, in one session
     predict  profiles the kernels, first cold and then warm, and predicts every plan
+    repeat   times the full programs once more (ten calls over ten minutes show the drift)
     tables   prints Markdown
 
-Only `measure` and `predict` need a quiet machine.
+Only `measure`, `predict` and `repeat` need a quiet machine.
 """
 
 from __future__ import annotations
@@ -66,7 +67,9 @@ def widths_of(what: Subject, number: int) -> dict[str, int]:
     """The widths of program `number` of a network."""
     if number == FULL:
         return what.groups.full_widths()
-    return (telling_widths if number == TELLING else random_widths)(what.groups, number)
+    if number == TELLING:
+        return telling_widths(what.groups)
+    return random_widths(what.groups, number)
 
 
 def lower_stage(run: Run) -> None:
@@ -154,6 +157,8 @@ def predict_stage(run: Run) -> None:
             "warm_s": again.taken.seconds,
             "kernels": first.taken.kernels,
             "samples": first.taken.samples,
+            "held_out": first.taken.held_out,
+            "refined": first.taken.refined,
             "tiles": [again.tiles.pointwise, again.tiles.depthwise],
         }
         run.add("profiles", row)
@@ -188,6 +193,16 @@ def check_stage(run: Run) -> None:
         print(f"{model}: {len(differences(true, made))} sizes differ", flush=True)
 
 
+def repeat_stage(run: Run) -> None:
+    """One more measurement of each full program: to be called ten times over ten minutes."""
+    target = load_target("host", threads=run.threads)
+    for model in run.models:
+        (one,) = compare([run.folder(model) / f"{FULL}.pte"], target)
+        row = {"model": model, "ms": one.median_ms, "clock": one.clock, "at": time.time()}
+        run.add("repeated", {**row, "warnings": one.warnings})
+        print(f"{model}: {one.median_ms:.3f} ms", flush=True)
+
+
 def tables_stage(run: Run) -> None:
     """Markdown on stdout."""
     import tables
@@ -202,6 +217,7 @@ STAGES: dict[str, Callable[[Run], None]] = {
     "check": check_stage,
     "measure": measure_stage,
     "predict": predict_stage,
+    "repeat": repeat_stage,
     "tables": tables_stage,
 }
 

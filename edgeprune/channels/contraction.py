@@ -102,7 +102,7 @@ def convolution(
     groups = rest[3] if len(rest) > 3 else kwargs.get("groups", 1)
     _pin_kernel(flow, weight)
     shape: Shape = flow.node.meta["shape"]
-    shape = (shape[0], weight.shape[0], *shape[2:])
+    shape = (x.shape[0], weight.shape[0], *shape[2:])
     if groups == 1:
         ids, others = flow.contract(x, 1, CROSSES)
         read(flow, weight, 1, ids)
@@ -184,7 +184,7 @@ def convolution_transposed(
     groups = rest[3] if len(rest) > 3 else kwargs.get("groups", 1)
     _pin_kernel(flow, weight)
     full = flow.node.meta["shape"]
-    shape: Shape = (full[0], weight.shape[1] * groups, *full[2:])
+    shape: Shape = (x.shape[0], weight.shape[1] * groups, *full[2:])
     x = replace(x, labels=tuple(flow.settle(label) for label in x.labels))
     ids, others = flow.contract(x, 1, CROSSES)
     read(flow, weight, 0, ids)

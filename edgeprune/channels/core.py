@@ -32,7 +32,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, fx
 
-from edgeprune.channels.layout import Layout, Split, varying
+from edgeprune.channels.layout import Layout, Split, tidy, varying
 from edgeprune.graph import attribute, source_of
 
 aten = torch.ops.aten
@@ -189,7 +189,7 @@ def owners_of(label: Label) -> list[Label]:
     split = label.split
     if split is None or not varying(split.which) or not bool(split.owners.any()):
         return []
-    return [Label(split.owner_ids())]
+    return [Label(tidy(split.owner_ids()))]
 
 
 Rule = Callable[..., Any]

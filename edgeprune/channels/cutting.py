@@ -22,9 +22,10 @@ from edgeprune.channels.core import (
     rule,
     spread,
 )
-from edgeprune.channels.elementwise import alike, join
+from edgeprune.channels.elementwise import join
 from edgeprune.channels.layout import Layout, Plain, Split, chain, compressed, tidy, varying
 from edgeprune.channels.movement import carried, unsqueeze
+from edgeprune.channels.parts import alike
 
 
 @rule(aten.slice.Tensor)
@@ -36,21 +37,46 @@ def slice_(
     end: int | None = None,
     step: int = 1,
 ) -> Value:
-    """Positions start..end along `dim`; a step over channels pins them."""
+    """Positions start..end along `dim`; of channels, every other one ties the ones between."""
     dim %= len(x.shape)
     positions = range(x.shape[dim])[start:end:step]
     if step == 1:
         return cut(flow, x, dim, positions.start, positions.stop)
     shape = (*x.shape[:dim], len(positions), *x.shape[dim + 1 :])
+    regular = positions.start < step and len(positions) * step == x.shape[dim]
+    regular = flow.choose(regular, "regular")
     labels = []
     for label in x.labels:
         if dim not in label.dims:
             labels.append(resized(label, shape, {dim}))
             continue
-        flow.pin(label.ids, "channels are taken in steps")
-        at = (*([slice(None)] * dim), slice(start, end, step))
-        labels.append(Label(tidy(flow.settle(label).ids[at])))
+        if not regular:
+            flow.pin(label.ids, "channels are taken in steps")
+            label = flow.settle(label)
+        labels.append(_every(flow, label, dim, positions, regular))
     return labelled(shape, labels)
+
+
+def _every(flow: Flow, label: Label, dim: int, positions: range, whole: bool) -> Label:
+    """A label at regular positions; where `whole`, as many as they are apart live or die together,
+    so that each of those blocks keeps its place."""
+    at = (*([slice(None)] * dim), slice(positions.start, positions.stop, positions.step))
+    if not whole:
+        return Label(tidy(label.ids[at]))
+    split = label.split
+    inside = split is not None and split.axis == dim
+    if not inside:
+        label = flow.settle(label)
+    elif flow.tracks_layouts:
+        for part in split.parts if split is not None else ():
+            part.settle(flow.unite)
+    blocks = label.ids.unflatten(dim, (-1, positions.step))
+    flow.unite(blocks, blocks.narrow(dim + 1, 0, 1).expand(blocks.shape))
+    ids = label.ids[at]
+    if split is None or not inside:
+        return Label(ids)
+    parts = tuple(Plain(part.ids()[positions.start :: positions.step]) for part in split.parts)
+    return Label(ids, replace(split, parts=parts, which=_fit(split.which, tuple(ids.shape), dim)))
 
 
 @rule(aten.narrow.default)
@@ -133,6 +159,13 @@ def tensor_split_evenly(flow: Flow, x: Value, count: int, dim: int = 0) -> tuple
 @rule(aten.chunk.default)
 def chunk(flow: Flow, x: Value, chunks: int, dim: int = 0) -> tuple[Value, ...]:
     return split(flow, x, -(-x.shape[dim] // chunks), dim)
+
+
+@rule(aten.glu.default)
+def gated(flow: Flow, x: Value, dim: int = -1) -> Value:
+    """One half times the sigmoid of the other (Dauphin et al. 2017)."""
+    half, gate = chunk(flow, x, 2, dim)
+    return join(flow, [half, gate], half.shape)
 
 
 def cut(flow: Flow, x: Value, dim: int, start: int, end: int) -> Value:

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from edgeprune.channels.core import Flow, Label, Shape, Value, aten, labelled, rule, values_in
-from edgeprune.channels.layout import Plain, Split, compressed
+from edgeprune.channels.layout import Plain, Split
+from edgeprune.channels.parts import alike, beside, finer
 
 
 @rule("pointwise")
@@ -47,10 +48,23 @@ def elementwise(flow: Flow, *args: Any, **kwargs: Any) -> Value:
     aten.softplus.default,
     aten.log_sigmoid.default,
     aten.hardtanh.default,
+    aten.zero.default,
+    aten.fill.Scalar,
+    aten.fill.Tensor,
+    aten.zeros_like.default,
+    aten.ones_like.default,
+    aten.full_like.default,
+    aten.empty_like.default,
 )
 def unchanged(flow: Flow, x: Value, *args: Any, **kwargs: Any) -> Value:
     """Ops of one tensor that keep every element where it is."""
     return Value(x.shape, x.labels)
+
+
+@rule(aten.copy.default)
+def copied(flow: Flow, x: Value, other: Value, *args: Any) -> Value:
+    """The other's numbers in the place of x: the same elements."""
+    return join(flow, [x, replace(other, parameter=None)], x.shape)
 
 
 @rule(aten.prelu.default)
@@ -91,8 +105,15 @@ def _merge(flow: Flow, merged: list[Label], label: Label, value: Value, offset: 
         if label.dims:
             merged.append(label)
         return
+    absorbed = False
     for i in overlapping:
         other = merged[i]
+        if beside(other, label):
+            assert other.split is not None
+            assert label.split is not None
+            flow.unite(other.split.owners, label.split.owners)
+            continue
+        absorbed = True
         if value.parameter is not None and label.dims == other.dims and len(label.dims) == 1:
             (dim,) = label.dims
             flow.consume(value, dim - offset, other.along(dim))
@@ -107,27 +128,26 @@ def _merge(flow: Flow, merged: list[Label], label: Label, value: Value, offset: 
                 other, label = flow.settle(other), flow.settle(label)
             flow.unite(label.ids, other.ids)
             merged[i] = min(other, label, key=lambda entry: len(entry.dims))
+    if not absorbed:
+        merged.append(label)
 
 
 def _same_parts(flow: Flow, a: Label, b: Label) -> Label:
     """Two labels that both have parts: the same ones, or they are tied to be."""
     assert a.split is not None
     assert b.split is not None
-    if a.split.axis != b.split.axis or not alike(a.split.which, b.split.which):
+    if a.split.axis != b.split.axis:
         return _settled(flow, a, b)
-    if a.layout is not b.layout and not (a.split.is_plain and b.split.is_plain):
-        for part in (*a.split.parts, *b.split.parts):
+    one, other = a.split, b.split
+    if not alike(one.which, other.which):
+        one, other = finer(flow, one, other)
+    if one is not other and not (one.is_plain and other.is_plain):
+        for part in (*one.parts, *other.parts):
             if flow.tracks_layouts:
                 part.settle(flow.unite)
     flow.unite(a.ids, b.ids)
-    flow.unite(a.split.owners, b.split.owners)
-    return a
-
-
-def alike(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Whether two broadcast tensors hold the same."""
-    a, b = compressed(a), compressed(b)
-    return a.shape == b.shape and bool((a == b).all())
+    flow.unite(one.owners, other.owners)
+    return replace(a, layout=one)
 
 
 def _with_parts(flow: Flow, parts: Label, label: Label) -> Label:

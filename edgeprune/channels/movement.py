@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edgeprune.channels.core import Flow, Label, Shape, Value, aten, labelled, rule
+from edgeprune.channels.core import Flow, Label, Shape, Value, aten, labelled, rule, spread
 from edgeprune.channels.elementwise import join
 from edgeprune.channels.layout import tidy
 from edgeprune.channels.reshape import reshaped
@@ -63,6 +63,19 @@ def unflatten(flow: Flow, x: Value, dim: int, sizes: Sequence[int]) -> Value:
 def unsqueeze(flow: Flow, x: Value, dim: int) -> Value:
     dim %= len(x.shape) + 1
     return reshaped(flow, x, (*x.shape[:dim], 1, *x.shape[dim:]))
+
+
+@rule(aten.ravel.default)
+def ravel(flow: Flow, x: Value) -> Value:
+    return reshaped(flow, x, (math.prod(x.shape),))
+
+
+@rule(aten.tril.default, aten.triu.default)
+def triangle(flow: Flow, x: Value, diagonal: int = 0) -> Value:
+    """Half of a matrix; where that is one of channels they are counted, and stay."""
+    for d in (-2, -1):
+        pin_along(flow, x, len(x.shape) + d, "counted along a diagonal")
+    return Value(x.shape, x.labels)
 
 
 @rule(aten.squeeze.default)
@@ -137,14 +150,20 @@ def expand(flow: Flow, x: Value, size: Sequence[int], **kwargs: Any) -> Value:
     offset = len(size) - len(x.shape)
     shape = tuple(x.shape[d - offset] if s == -1 else int(s) for d, s in enumerate(size))
     labels = [carried(label, lambda t: t.expand(shape), lambda d: d + offset) for label in x.labels]
+    if not labels:  # a mask over heads, say: what is the same everywhere can have any size
+        given: Any = flow.node.args[1]
+        for d, count in enumerate(shape):
+            is_new = d < offset or x.shape[d - offset] == 1
+            if count > 1 and isinstance(given[d], int) and is_new:
+                labels.append(Label(spread(flow.fresh(count, f"dim {d}"), d, shape)))
     return labelled(shape, labels)
 
 
 @rule(aten.expand_as.default)
 def expand_as(flow: Flow, x: Value, other: Value) -> Value:
-    """The other tensor's channels, where it has any there, are the same ones."""
-    made = expand(flow, x, other.shape)
-    return join(flow, [made, replace(other, parameter=None)], made.shape)
+    """The other tensor's channels, where it has any there, are the same ones; along dimensions of
+    size 1 they are whatever the other's are."""
+    return join(flow, [x, replace(other, parameter=None)], other.shape)
 
 
 @rule(aten.repeat.default)
@@ -163,6 +182,12 @@ def repeat(flow: Flow, x: Value, repeats: Sequence[int]) -> Value:
         for label in x.labels
     ]
     return labelled(shape, labels)
+
+
+@rule(aten.tile.default)
+def tile(flow: Flow, x: Value, dims: Sequence[int]) -> Value:
+    """As `repeat`, with ones in front where there are too few."""
+    return repeat(flow, x, [1] * (len(x.shape) - len(dims)) + [int(d) for d in dims])
 
 
 @rule(aten.repeat_interleave.self_int)
@@ -224,39 +249,12 @@ def unfold(flow: Flow, x: Value, dim: int, size: int, step: int) -> Value:
     return labelled((*x.shape[:at], count, *x.shape[at + 1 :], size), labels)
 
 
-@rule(aten.pixel_shuffle.default)
-def pixel_shuffle(flow: Flow, x: Value, factor: int) -> Value:
-    """(N, C r r, H, W) → (N, C, H r, W r): the r r channels of each new one go together."""
-    *batch, c, h, w = x.shape
-    rank, r = len(batch), factor
-    parts = reshaped(flow, x, (*batch, c // r**2, r, r, h, w))
-    order = [*range(rank), rank, rank + 3, rank + 1, rank + 4, rank + 2]
-    return reshaped(
-        flow, permute(flow, _blocks(flow, parts, rank), order), (*batch, c // r**2, h * r, w * r)
-    )
-
-
-def _blocks(flow: Flow, x: Value, dim: int) -> Value:
-    """A value whose labels along `dim` are tied over the two dimensions after it."""
-    labels = []
-    for label in x.labels:
-        if label.dims & {dim + 1, dim + 2}:
-            label = flow.settle(label)
-            first = label.ids.narrow(dim + 1, 0, 1).narrow(dim + 2, 0, 1).expand(x.shape)
-            flow.unite(label.ids, first)
-            label = Label(first)
-        labels.append(label)
-    return labelled(x.shape, labels)
-
-
-@rule(aten.pixel_unshuffle.default)
-def pixel_unshuffle(flow: Flow, x: Value, factor: int) -> Value:
-    """(N, C, H r, W r) → (N, C r r, H, W)."""
-    *batch, c, h, w = x.shape
-    rank, r = len(batch), factor
-    parts = reshaped(flow, x, (*batch, c, h // r, r, w // r, r))
-    order = [*range(rank), rank, rank + 2, rank + 4, rank + 1, rank + 3]
-    return reshaped(flow, permute(flow, parts, order), (*batch, c * r**2, h // r, w // r))
+@rule(aten.channel_shuffle.default, aten.native_channel_shuffle.default)
+def channel_shuffle(flow: Flow, x: Value, groups: int) -> Value:
+    """(N, g k, *): the parts' first channels, then their second ones, … (Zhang et al. 2018)."""
+    n, c, *rest = x.shape
+    parts = reshaped(flow, x, (n, groups, c // groups, *rest))
+    return reshaped(flow, transpose(flow, parts, 1, 2), x.shape)
 
 
 @rule(aten.index_select.default)

@@ -42,6 +42,20 @@ def matmul_added(flow: Flow, bias: Value, a: Value, b: Value, **kwargs: Any) -> 
     return join(flow, [made, bias], made.shape)
 
 
+@rule(aten.outer.default, aten.ger.default)
+def outer(flow: Flow, a: Value, b: Value) -> Value:
+    """Ids (M), (N) → (M, N)."""
+    shape = (*a.shape, *b.shape)
+    return join(flow, [_plain(unsqueeze(flow, a, 1)), _plain(unsqueeze(flow, b, 0))], shape)
+
+
+@rule(aten.cosine_similarity.default)
+def cosine_similarity(flow: Flow, a: Value, b: Value, dim: int = 1, *args: Any) -> Value:
+    """Products and squares summed along `dim`: what is removed was zero."""
+    shape = tuple(torch.broadcast_shapes(a.shape, b.shape))
+    return summed(flow, join(flow, [_plain(a), _plain(b)], shape), {dim % len(shape)}, keep=False)
+
+
 @rule(aten.einsum.default)
 def einsum(flow: Flow, equation: str, operands: Sequence[Value], **kwargs: Any) -> Value:
     """Letters are dimensions; those that the right side lacks are summed over."""

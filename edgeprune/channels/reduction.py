@@ -18,8 +18,8 @@ from edgeprune.channels.core import (
     owners_of,
     rule,
     spread,
-    unlabelled,
 )
+from edgeprune.channels.parts import beside
 
 _POOLS = (
     aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default,
@@ -31,7 +31,7 @@ _POOLS = (
     aten._upsample_bilinear2d_aa.vec, aten._upsample_bicubic2d_aa.vec,
     aten.upsample_nearest2d.default, aten.upsample_bilinear2d.default,
     aten.upsample_bicubic2d.default, aten.reflection_pad1d.default, aten.reflection_pad2d.default,
-    aten.replication_pad1d.default, aten.replication_pad2d.default, aten.im2col.default,
+    aten.replication_pad1d.default, aten.replication_pad2d.default,
 )  # fmt: skip
 _POOLS_WITH_INDICES = (
     aten.max_pool2d_with_indices.default, aten.adaptive_max_pool1d.default,
@@ -39,18 +39,32 @@ _POOLS_WITH_INDICES = (
 )  # fmt: skip
 
 
-@rule(*(op for op in _POOLS if op is not aten.im2col.default))
+@rule(*_POOLS)
 def pool(flow: Flow, x: Value, *args: Any, **kwargs: Any) -> Value:
     """Positions slide or resize, each channel by itself (N, C, *)."""
     shape: Shape = flow.node.meta["shape"]
     shape = (*x.shape[:2], *shape[2:])
+    slid = set(range(2, len(shape)))
     labels = []
     for label in x.labels:
-        if max(label.dims) >= 2:
+        if label.dims & slid and 1 in label.dims and label.split is None:
+            label = _everywhere(flow, label, slid)
+        if label.dims & slid:
             flow.pin(label.ids, "varies over positions that the op slides over")
             continue
-        labels.append(resized(label, shape, set(range(2, len(shape)))))
+        labels.append(resized(label, shape, slid))
     return labelled(shape, labels)
+
+
+def _everywhere(flow: Flow, label: Label, positions: set[int]) -> Label:
+    """A label whose channels are tied over all positions (a linear layer that makes a map)."""
+    label = flow.settle(label)
+    first = label.ids
+    for d in positions:
+        first = first.narrow(d, 0, 1)
+    first = first.expand(label.ids.shape)
+    flow.unite(label.ids, first)
+    return Label(first)
 
 
 @rule(*_POOLS_WITH_INDICES)
@@ -77,7 +91,9 @@ def summed(flow: Flow, x: Value, dims: set[int], keep: bool) -> Value:
     for label in x.labels:
         split = label.split
         if split is not None and split.axis in dims and not dims & set(split.axes):
-            labels += owners_of(label)
+            # labels beside this one say as much of the same parts
+            if not any(beside(label, other) and not other.dims & dims for other in x.labels):
+                labels += owners_of(label)
         elif not label.dims & dims:
             labels.append(label)
         elif label.dims - dims:
@@ -115,7 +131,8 @@ def reduce_sum(flow: Flow, x: Value, *args: Any, **kwargs: Any) -> Value:
 
 @rule(
     aten.mean.dim, aten.mean.default, aten.amax.default, aten.amin.default, aten.std.correction,
-    aten.var.correction, aten.std.dim, aten.var.dim, aten.logsumexp.default,
+    aten.var.correction, aten.std.dim, aten.var.dim, aten.std.default, aten.var.default,
+    aten.logsumexp.default,
 )  # fmt: skip
 def reduce(flow: Flow, x: Value, *args: Any, **kwargs: Any) -> Value:
     """A statistic over positions passes; over channels it is one over the kept ones."""
@@ -126,7 +143,10 @@ def reduce(flow: Flow, x: Value, *args: Any, **kwargs: Any) -> Value:
     return summed(flow, x, dims, keep)
 
 
-@rule(aten.var_mean.correction, aten.std_mean.correction)
+@rule(
+    aten.var_mean.correction, aten.std_mean.correction, aten.var_mean.dim, aten.std_mean.dim,
+    aten.var_mean.default, aten.std_mean.default,
+)  # fmt: skip
 def reduce_twice(flow: Flow, x: Value, *args: Any, **kwargs: Any) -> tuple[Value, ...]:
     made = reduce(flow, x, *args, **kwargs)
     return made, made
@@ -134,7 +154,19 @@ def reduce_twice(flow: Flow, x: Value, *args: Any, **kwargs: Any) -> tuple[Value
 
 @rule(aten.max.dim, aten.min.dim)
 def extremes(flow: Flow, x: Value, dim: int, keep: bool = False) -> tuple[Value, ...]:
-    """The extreme and where it is; among channels their numbers must stay."""
+    """The extreme, and where it is: if anybody asks for that, channels keep their numbers."""
+    dims = {dim % len(x.shape)}
+    if any(user.args[1] == 1 for user in flow.node.users):
+        return (_needing_all(flow, x, dims, keep),) * 2
+    for label in x.labels:
+        if label.dims & dims:
+            crosses(flow, label)
+    return (summed(flow, x, dims, keep),) * 2
+
+
+@rule(aten.median.dim, aten.nanmedian.dim, aten.mode.default)
+def ranked(flow: Flow, x: Value, dim: int = -1, keep: bool = False) -> tuple[Value, ...]:
+    """A middle or frequent value and where it is; among channels their numbers must stay."""
     return (_needing_all(flow, x, {dim % len(x.shape)}, keep),) * 2
 
 
@@ -192,11 +224,14 @@ def along_one(flow: Flow, x: Value, dim: int, *args: Any, **kwargs: Any) -> Valu
     return labelled(x.shape, kept)
 
 
-@rule(aten.sort.default, aten.topk.default)
-def ranked(flow: Flow, x: Value, *args: Any, **kwargs: Any) -> Any:
-    """What is sorted has no order of its own."""
-    flow.pin_all(x, "is sorted")
-    return unlabelled(flow.node.meta["shape"])
+@rule(aten.cumprod.default, aten.logcumsumexp.default, aten.cummax.default, aten.cummin.default)
+def along_all(flow: Flow, x: Value, dim: int, **kwargs: Any) -> Value | tuple[Value, ...]:
+    """Along positions each channel by itself; along channels these need every one of them."""
+    for label in x.varying(dim % len(x.shape)):
+        flow.pin(label.ids, "needs every channel, by its number or its value")
+    several = isinstance(flow.node.meta["shape"][0], tuple)
+    made = Value(x.shape, x.labels)
+    return (made, made) if several else made
 
 
 @rule(aten.batch_norm.default, aten._native_batch_norm_legit_no_training.default)

@@ -15,6 +15,7 @@ from torch import Tensor
 from edgeprune.channels.core import Flow, Label, Shape, Value, labelled
 from edgeprune.channels.layout import Interleaved, Layout, Plain, Split, chain, compressed, tidy
 from edgeprune.channels.layout import varying as varying_dims
+from edgeprune.channels.lookahead import is_read_as_channels
 
 Run = tuple[tuple[int, ...], tuple[int, ...]]
 
@@ -98,6 +99,13 @@ def _split(flow: Flow, label: Label, new: Shape, dim: int, target: tuple[int, ..
         view[d] = new[d]
     ids = tidy(vector.reshape(view)).expand(new)
     axes = varying_dims(ids)
+    if _makes_a_map(flow, axes):
+        label = flow.settle(label)
+        first = ids
+        for d in axes[1:]:
+            first = first.narrow(d, 0, 1)
+        flow.unite(ids, first.expand(new))
+        return Label(first.expand(new))
     if len(axes) < 2 or _tied_blocks(flow, new, axes):
         label = flow.settle(label)
         if len(axes) < 2:
@@ -114,6 +122,13 @@ def _split(flow: Flow, label: Label, new: Shape, dim: int, target: tuple[int, ..
     owners = flow.fresh(last, f"parts {axes[-2]}").repeat(len(rows) // last)
     flow.own(rows, owners)
     return Label(ids, Split(axes[-1], parts, _numbered(new, axes[:-1]), owners))
+
+
+def _makes_a_map(flow: Flow, axes: list[int]) -> bool:
+    """Whether channels (dimension 1) and their positions come from one dimension (a linear layer
+    that makes the first map of a generator): a channel then goes with all of its positions."""
+    makes = len(axes) > 1 and axes[0] == 1 and is_read_as_channels(flow.node)
+    return flow.choose(makes, "map")
 
 
 def _tied_blocks(flow: Flow, new: Shape, axes: list[int]) -> bool:
@@ -189,7 +204,7 @@ def _axis_merges(flow: Flow, label: Label, new: Shape, pieces: list[Run], run: R
     inside = set(split.axes) & set(source)
     ids = _moved(label.ids, new, pieces)
     if not inside:
-        return None
+        return _repeated(flow, label, ids, pieces, run)
     if source == (split.axis, *sorted(inside)) and len(inside) == 1 == len(split.axes):
         flow.unite(split.owners, torch.zeros_like(split.owners))
         order = compressed(split.which).flatten().tolist()
@@ -211,6 +226,22 @@ def _axis_merges(flow: Flow, label: Label, new: Shape, pieces: list[Run], run: R
     owners = by_row[:, 0] if one_owner else torch.zeros_like(by_row[:, 0])
     which = _moved(_numbered(tuple(split.which.shape), outside), new, pieces)
     return Label(ids, Split(target, chains, which, owners))
+
+
+def _repeated(flow: Flow, label: Label, ids: Tensor, pieces: list[Run], run: Run) -> Label:
+    """The inside of the parts merges with dimensions along which the label does not vary: every
+    channel comes several times."""
+    split = label.split
+    assert split is not None
+    source, (target,) = run
+    before = math.prod(label.ids.size(d) for d in source if d < split.axis)
+    after = math.prod(label.ids.size(d) for d in source if d > split.axis)
+    if flow.tracks_layouts:
+        for part in split.parts:
+            part.settle(flow.unite)
+    parts = tuple(Plain(part.ids().repeat(before).repeat_interleave(after)) for part in split.parts)
+    which = _moved(split.which, tuple(ids.shape), pieces)
+    return Label(ids, replace(split, axis=target, parts=parts, which=which))
 
 
 def _ordered(flow: Flow, ids: Tensor, order: Layout) -> Label:

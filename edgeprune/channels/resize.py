@@ -23,6 +23,7 @@ Resize = Callable[["Remaining", fx.Node, tuple[Any, ...], dict[str, Any]], Argum
 _RESIZES: dict[Any, Resize] = {}
 _SPLITS = (
     aten.split.Tensor, aten.split_with_sizes.default, aten.split.sizes, aten.chunk.default,
+    aten.tensor_split.indices, aten.tensor_split.sections,
 )  # fmt: skip
 
 
@@ -209,7 +210,7 @@ def pad(left: Remaining, node: fx.Node, args: Any, kwargs: Any) -> Arguments:
     return (x, padding, *args[2:]), kwargs
 
 
-@resize(aten.layer_norm.default)
+@resize(aten.layer_norm.default, aten.rms_norm.default)
 def layer_norm(left: Remaining, node: fx.Node, args: Any, kwargs: Any) -> Arguments:
     if len(args[1]) != 1:
         return args, kwargs

@@ -9,6 +9,17 @@ import typer
 
 from edgeprune.choices import STRATEGIES, Strategy, listed
 from edgeprune.cli import show
+from edgeprune.cli.demands import (
+    BudgetMacsOption,
+    BudgetMemoryOption,
+    FloorOption,
+    MaxCutOption,
+    MinWidthOption,
+    MultipleOption,
+    TimeLimitOption,
+    check_search,
+    rules_from,
+)
 from edgeprune.cli.loading import DataChoice, ModelChoice, check_criterion, load_both
 from edgeprune.cli.options import (
     BatchOption,
@@ -25,6 +36,7 @@ from edgeprune.cli.options import (
     PatternOption,
     ScopeOption,
     SeedOption,
+    SettingsOption,
     SparsityOption,
     SpeedupOption,
     TargetOption,
@@ -36,6 +48,7 @@ from edgeprune.cli.options import (
     target_from,
 )
 from edgeprune.cli.progress import progress
+from edgeprune.cli.recipe import RecipeOption
 from edgeprune.errors import EdgepruneError
 from edgeprune.output import claim_directory
 from edgeprune.records import FitOptions, Recipe
@@ -47,15 +60,19 @@ ITERATIVE_ROUNDS = 3
 
 def fit(  # one parameter per option: that is how Typer reads a command line
     model: ModelOption,
+    recipe: RecipeOption = None,
     weights: WeightsOption = None,
     input: InputOption = None,
     data: DataOption = None,
     download: DownloadOption = False,
     target: TargetOption = "host",
+    settings: SettingsOption = None,
     threads: ThreadsOption = None,
     budget_ms: BudgetMsOption = None,
     speedup: SpeedupOption = None,
     budget_mb: BudgetMbOption = None,
+    budget_memory_mb: BudgetMemoryOption = None,
+    budget_mmacs: BudgetMacsOption = None,
     max_drop: MaxDropOption = None,
     epochs: Annotated[
         int | None,
@@ -91,6 +108,15 @@ def fit(  # one parameter per option: that is how Typer reads a command line
     sparsity_pattern: PatternOption = None,
     sparsity_scope: ScopeOption = None,
     drop_blocks: DropBlocksOption = False,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Keep groups and blocks whole that fit: 'layer4.*'."),
+    ] = None,
+    floor: FloorOption = FitOptions.floor,
+    min_width: MinWidthOption = None,
+    multiple: MultipleOption = None,
+    max_cut: MaxCutOption = None,
+    time_limit: TimeLimitOption = FitOptions.time_limit,
     seed: SeedOption = 0,
     out: Annotated[
         Path | None,
@@ -116,14 +142,19 @@ def fit(  # one parameter per option: that is how Typer reads a command line
       edgeprune fit --model net.py:make --weights net.safetensors \\
           --data imagefolder:photos --input 1x3x96x96 --budget-ms 5 -o runs/net
       edgeprune fit --model torchvision:mobilenet_v2 --budget-mb 8 --epochs 0
+      edgeprune fit --recipe recipe.toml --speedup 2
       edgeprune fit --model net.py:make --data digits --speedup 3 \\
           --strategy iterative --rounds 3 --sparsity-pattern 2:4
 
     Ends with 3 if the budget was missed or cannot be decided; the report is written
     all the same.
     """
-    budget = budget_from(budget_ms, speedup, budget_mb, max_drop)
+    budget = budget_from(
+        budget_ms, speedup, budget_mb, max_drop, memory_mb=budget_memory_mb, mmacs=budget_mmacs
+    )
     require_budget(budget)
+    check_search(floor, time_limit)
+    rules = rules_from(keep or (), min_width, multiple, max_cut)
     epochs = _epochs(epochs, data)
     if max_drop is not None and data is None:
         raise EdgepruneError("--max-drop needs --data: without data no metric can be measured")
@@ -133,7 +164,7 @@ def fit(  # one parameter per option: that is how Typer reads a command line
     zeros = sparsity_from(sparsity, sparsity_pattern, sparsity_scope)
     directory = claim_directory(out or _default_directory(model), force=force)
     options = FitOptions(
-        target=target_from(target, threads),
+        target=target_from(target, threads, settings),
         budget=budget,
         out=directory,
         recipe=Recipe(epochs=epochs, lr=lr, seed=seed),
@@ -145,6 +176,9 @@ def fit(  # one parameter per option: that is how Typer reads a command line
         seed=seed,
         force=force,
         drop_blocks=drop_blocks,
+        rules=rules,
+        floor=floor,
+        time_limit=time_limit,
     )
     check_criterion(criterion, data)
     with progress() as report_progress:

@@ -12,6 +12,7 @@ from edgeprune.cli.options import (
     InputOption,
     JsonOption,
     ModelOption,
+    SettingsOption,
     TargetOption,
     ThreadsOption,
     WeightsOption,
@@ -34,6 +35,7 @@ def inspect(
         bool, typer.Option("--cost", help="Add the predicted cost of every kernel on the target.")
     ] = False,
     target: TargetOption = "host",
+    settings: SettingsOption = None,
     threads: ThreadsOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -49,7 +51,7 @@ def inspect(
       edgeprune inspect --model net.py:make --input 1x1x28x28 --cost
       edgeprune inspect --model torchvision:resnet18 --json
     """
-    chosen = target_from(target, threads) if cost else None
+    chosen = target_from(target, threads, settings) if cost else None
     with progress() as report_progress:
         graph, _ = load_graph(ModelChoice(model, weights, input), DataChoice(), report_progress)
         from edgeprune.channels import channel_groups

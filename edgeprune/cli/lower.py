@@ -17,6 +17,7 @@ from edgeprune.cli.options import (
     NewFileOption,
     PatternOption,
     ScopeOption,
+    SettingsOption,
     SparsityOption,
     TargetOption,
     ThreadsOption,
@@ -44,6 +45,7 @@ def lower(
     sparsity_pattern: PatternOption = None,
     sparsity_scope: ScopeOption = None,
     target: TargetOption = "host",
+    settings: SettingsOption = None,
     threads: ThreadsOption = None,
     out: NewFileOption = Path("model.pte"),
     json: JsonOption = False,
@@ -59,7 +61,7 @@ def lower(
       edgeprune lower --model torchvision:resnet18 --plan half.json -o half.pte
       edgeprune lower --model net.py:make --weights net.pth --sparsity 0.8
     """
-    chosen = target_from(target, threads)
+    chosen = target_from(target, threads, settings)
     zeros = sparsity_from(sparsity, sparsity_pattern, sparsity_scope)
     path = claim_file(out)
     with progress() as report_progress:

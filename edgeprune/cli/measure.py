@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeprune.cli import show
-from edgeprune.cli.options import JsonOption, TargetOption, ThreadsOption, target_from
+from edgeprune.cli.options import (
+    JsonOption,
+    SettingsOption,
+    TargetOption,
+    ThreadsOption,
+    target_from,
+)
 from edgeprune.cli.progress import progress
 from edgeprune.records import Measurement
 from edgeprune.units import show_bytes, show_ms
@@ -24,6 +30,7 @@ def measure(
         typer.Argument(metavar="FILE.pte", exists=True, dir_okay=False, help="Programs to time."),
     ],
     target: TargetOption = "host",
+    settings: SettingsOption = None,
     threads: ThreadsOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -39,7 +46,7 @@ def measure(
       edgeprune measure runs/net/baseline.pte runs/net/model.pte --threads 2
       edgeprune measure model.pte --json
     """
-    chosen = target_from(target, threads)
+    chosen = target_from(target, threads, settings)
     with progress() as report_progress:
         from edgeprune.measuring import compare, speedup
 

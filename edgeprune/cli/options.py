@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -45,6 +46,15 @@ DownloadOption = Annotated[
 BatchOption = Annotated[int, typer.Option(metavar="N", min=1, help="Samples per batch.")]
 TargetOption = Annotated[
     str, typer.Option(metavar="NAME|FILE", help="A target's name, or a profile ending in .toml.")
+]
+SettingsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="A key of the target's profile with another value, as in "
+        "--set 'reach.hosts=[\"pi@board\"]'; may be repeated.",
+    ),
 ]
 ThreadsOption = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="Runtime threads, instead of the target's.")
@@ -102,8 +112,14 @@ JsonOption = Annotated[
 NewFileOption = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="File to write.")]
 
 
-def budget_from(
-    budget_ms: float | None, speedup: float | None, budget_mb: float | None, max_drop: float | None
+def budget_from(  # what each command has of a budget: a parameter per option
+    budget_ms: float | None,
+    speedup: float | None,
+    budget_mb: float | None,
+    max_drop: float | None,
+    *,
+    memory_mb: float | None = None,
+    mmacs: float | None = None,
 ) -> Budget:
     """The budget that the options ask for; every option that makes no sense is told at once."""
     problems = [
@@ -112,6 +128,8 @@ def budget_from(
             ("--budget-ms", budget_ms, 0),
             ("--speedup", speedup, 1),
             ("--budget-mb", budget_mb, 0),
+            ("--budget-memory-mb", memory_mb, 0),
+            ("--budget-mmacs", mmacs, 0),
         )
         if value is not None and not floor < value < math.inf
         if not (value == 0 and floor == 0)
@@ -120,11 +138,19 @@ def budget_from(
         problems.append(f"--max-drop {max_drop:g} must be a number of points, 0 or more")
     if problems:
         raise EdgepruneError("; ".join(problems))
-    for option, value in (("--budget-ms", budget_ms), ("--budget-mb", budget_mb)):
+    for option, value in (
+        ("--budget-ms", budget_ms),
+        ("--budget-mb", budget_mb),
+        ("--budget-memory-mb", memory_mb),
+        ("--budget-mmacs", mmacs),
+    ):
         if value == 0:
             raise BudgetError(f"{option} 0 cannot be met by any program; give a number above 0")
-    size = None if budget_mb is None else round(budget_mb * MEGABYTE)
-    return Budget(latency_ms=budget_ms, speedup=speedup, size_bytes=size, max_drop=max_drop)
+    size, memory, macs = (
+        None if value is None else round(value * MEGABYTE)
+        for value in (budget_mb, memory_mb, mmacs)
+    )
+    return Budget(budget_ms, speedup, size, max_drop, memory, macs)
 
 
 def sparsity_from(share: float | None, pattern: str | None, scope: str | None) -> Sparsity | None:
@@ -147,8 +173,11 @@ def require_budget(budget: Budget, alternatives: str = "") -> None:
         )
 
 
-def target_from(name: str, threads: int | None) -> Target:
-    """The target that the options ask for."""
-    from edgeprune.targets import load_target
+def target_from(name: str, threads: int | None, settings: Sequence[str] | None = None) -> Target:
+    """The target that the options ask for; `settings` are KEY=VALUE, values as TOML has them."""
+    from edgeprune.targets import load_target, parse_settings
 
-    return load_target(name) if threads is None else load_target(name, threads=threads)
+    overrides = parse_settings(settings or ())
+    if threads is not None:
+        overrides["threads"] = threads
+    return load_target(name, **overrides)

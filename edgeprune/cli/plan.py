@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, cast
 
 import typer
 
 from edgeprune.choices import STRATEGIES, Strategy, listed
-from edgeprune.cli import show
-from edgeprune.cli.loading import DataChoice, ModelChoice, check_criterion, load_graph
+from edgeprune.cli.demands import (
+    BudgetMacsOption,
+    BudgetMemoryOption,
+    FloorOption,
+    MaxCutOption,
+    MinWidthOption,
+    MultipleOption,
+    TimeLimitOption,
+    check_search,
+    keep_words,
+    rules_from,
+    speedups_from,
+)
+from edgeprune.cli.loading import DataChoice, ModelChoice, check_criterion
 from edgeprune.cli.options import (
     BatchOption,
     BudgetMbOption,
@@ -22,10 +33,10 @@ from edgeprune.cli.options import (
     InputOption,
     JsonOption,
     ModelOption,
-    NewFileOption,
     PatternOption,
     ScopeOption,
     SeedOption,
+    SettingsOption,
     SparsityOption,
     SpeedupOption,
     TargetOption,
@@ -36,26 +47,38 @@ from edgeprune.cli.options import (
     sparsity_from,
     target_from,
 )
-from edgeprune.cli.progress import progress
+from edgeprune.cli.plans import Basis, Wishes, check_file, show_front, show_plan
+from edgeprune.cli.recipe import RecipeOption
 from edgeprune.errors import EdgepruneError
 from edgeprune.output import claim_file
-from edgeprune.units import show_bytes, show_ms
 
 
 def plan(  # one parameter per option: that is how Typer reads a command line
     model: ModelOption,
+    recipe: RecipeOption = None,
     weights: WeightsOption = None,
     input: InputOption = None,
     data: DataOption = None,
     download: DownloadOption = False,
     target: TargetOption = "host",
+    settings: SettingsOption = None,
     threads: ThreadsOption = None,
     budget_ms: BudgetMsOption = None,
     speedup: SpeedupOption = None,
     budget_mb: BudgetMbOption = None,
-    keep: Annotated[
+    budget_memory_mb: BudgetMemoryOption = None,
+    budget_mmacs: BudgetMacsOption = None,
+    importance: Annotated[
         float | None,
-        typer.Option(metavar="SHARE", help="Keep this share of the channels; needs no target."),
+        typer.Option(metavar="SHARE", help="The fastest plan that keeps this importance, 0 to 1."),
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SHARE|NAME",
+            help="Keep this share of the channels, which needs no target; or keep groups and "
+            "blocks whole whose name fits, as 'layer4.*'.",
+        ),
     ] = None,
     strategy: Annotated[
         str | None,
@@ -73,10 +96,36 @@ def plan(  # one parameter per option: that is how Typer reads a command line
         list[str] | None,
         typer.Option(metavar="NAME", help="Drop this residual block; may be given several times."),
     ] = None,
+    floor: FloorOption = 0.1,
+    min_width: MinWidthOption = None,
+    multiple: MultipleOption = None,
+    max_cut: MaxCutOption = None,
+    sweep: Annotated[
+        str | None,
+        typer.Option(metavar="X,X", help="Plans for several speed-ups at once: 1.5,2,3."),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the sweep as an SVG file.")
+    ] = None,
+    check: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="Make no plan: check this one, as when it was edited by hand.",
+        ),
+    ] = None,
+    time_limit: TimeLimitOption = 10.0,
     criterion: CriterionOption = None,
     batch_size: BatchOption = DataChoice.batch_size,
     seed: SeedOption = 0,
-    out: NewFileOption = Path("plan.json"),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="File to write; plan.json, or front.json."
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Choose the channels to keep, and write them down as JSON.
@@ -85,7 +134,7 @@ def plan(  # one parameter per option: that is how Typer reads a command line
     share of the channels with --keep: of every group, or with --strategy global of
     all in one ranking. Residual blocks go whole where --drop names them, or where
     --drop-blocks leaves it to the budget; `edgeprune inspect` lists them. The file
-    can be read, edited, compared and given to `edgeprune lower --plan`.
+    can be read, edited, checked and given to `edgeprune lower --plan`.
 
     \b
     Examples:
@@ -94,84 +143,74 @@ def plan(  # one parameter per option: that is how Typer reads a command line
       edgeprune plan --model net.py:make --weights net.pth --speedup 2
       edgeprune plan --model torchvision:resnet18 --data digits --budget-ms 3
       edgeprune plan --model torchvision:resnet18 --drop layer3.1 --drop layer4.1
+      edgeprune plan --model torchvision:resnet50 --speedup 2 --drop-blocks \\
+          --keep 'layer4.*' --multiple 8 --max-cut 0.5
+      edgeprune plan --model torchvision:resnet50 --sweep 1.5,2,3 --plot front.svg
+      edgeprune plan --model torchvision:resnet18 --check plan.json
     """
-    budget = budget_from(budget_ms, speedup, budget_mb, None)
-    asked = any(value is not None for value in (budget_ms, speedup, budget_mb))
-    if keep is None and drop and not asked:
-        keep = 1.0  # the named blocks, and nothing else
-    if keep is None:
+    share, patterns = keep_words(keep)
+    budget = budget_from(
+        budget_ms, speedup, budget_mb, None, memory_mb=budget_memory_mb, mmacs=budget_mmacs
+    )
+    speedups = speedups_from(sweep)
+    asked = any(
+        value is not None
+        for value in (budget_ms, speedup, budget_mb, budget_memory_mb, budget_mmacs, importance)
+    )
+    if share is None and drop and not (asked or speedups or check):
+        share = 1.0  # the named blocks, and nothing else
+    _check(share, asked or bool(speedups), drop_blocks, importance)
+    if share is None and not (asked or speedups or check):
         require_budget(budget, ", or --keep for a share of the channels")
-    elif not 0 < keep <= 1:
-        raise EdgepruneError(f"--keep {keep:g} must be above 0 and at most 1, as in --keep 0.5")
-    elif asked:
-        raise EdgepruneError("--keep and a budget exclude one another: give one of them")
-    elif drop_blocks:
-        raise EdgepruneError("--drop-blocks is for a budget: with --keep, name blocks with --drop")
-    chosen_strategy = _strategy(strategy, keep)
-    zeros = sparsity_from(sparsity, sparsity_pattern, sparsity_scope)
-    path = claim_file(out)
-    chosen = target_from(target, threads) if keep is None else None
-
+    if plot is not None and not speedups:
+        raise EdgepruneError("--plot draws a sweep: give --sweep 1.5,2,3 as well")
+    check_search(floor, time_limit)
+    wishes = Wishes(
+        budget=budget,
+        importance=importance,
+        share=share,
+        strategy=_strategy(strategy, share),
+        rules=rules_from(patterns, min_width, multiple, max_cut),
+        floor=floor,
+        drop=tuple(drop or ()),
+        drop_blocks=drop_blocks,
+        time_limit=time_limit,
+        sparsity=sparsity_from(sparsity, sparsity_pattern, sparsity_scope),
+    )
+    default = Path("front.json" if speedups else "plan.json")
+    path = claim_file(out or default) if check is None else None
+    picture = None if plot is None else claim_file(plot)
+    chosen = target_from(target, threads, settings) if share is None else None
     check_criterion(criterion, data)
-    with progress() as report_progress:
-        graph, loaded_data = load_graph(
-            ModelChoice(model, weights, input, seed),
-            DataChoice(data, batch_size, seed, download),
-            report_progress,
-        )
-        from edgeprune.blocks import blocks
-        from edgeprune.channels import channel_groups
-        from edgeprune.planning import plan as make_plan
-        from edgeprune.scoring import score, score_blocks
-
-        report_progress("channels", 0, 0, graph.name)
-        groups = channel_groups(graph)
-        by = criterion or ("l2" if loaded_data is None else "taylor")
-        report_progress("scores", 0, 0, by)
-        scores = score(graph, groups, by, loaded_data)
-        named = tuple(drop or ())
-        if chosen is None:
-            made = make_plan(graph, groups, scores, keep=keep, strategy=chosen_strategy, drop=named)
-        else:
-            from edgeprune.cost import profile
-
-            cost = profile(graph, chosen, groups, progress=report_progress)
-            by_name = None
-            if drop_blocks:
-                # in the units of the channels' scores
-                by_name = score_blocks(
-                    graph, blocks(graph), loaded_data if by == "taylor" else None
-                )
-            made = make_plan(
-                graph,
-                groups,
-                scores,
-                cost,
-                budget=budget,
-                strategy=chosen_strategy,
-                drop=named,
-                droppable=by_name,
-            )
-            made = replace(made, target=chosen.name)
-        made = replace(made, sparsity=zeros)
-    text = made.to_json()
-    path.write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8")
-    if json:
-        show.line(text.rstrip("\n"))
-        return
-    kept = sum(len(channels) for channels in made.kept.values())
-    total = sum(group.size for group in groups.groups)
-    show.line(f"{path}: keeps {kept} of {total} channels in {len(groups.groups)} groups")
-    if made.dropped:
-        show.line(f"drops {', '.join(made.dropped)}")
-    if made.predicted_ms is not None:
-        size = (
-            "" if made.predicted_bytes is None else f", .pte of {show_bytes(made.predicted_bytes)}"
-        )
-        show.line(f"predicted: {show_ms(made.predicted_ms)}{size}")
+    basis = Basis(
+        ModelChoice(model, weights, input, seed),
+        DataChoice(data, batch_size, seed, download),
+        chosen,
+        criterion,
+    )
+    if check is not None:
+        check_file(basis, wishes, check, json)
+    elif speedups:
+        assert path is not None
+        show_front(basis, wishes, speedups, (path, picture), json)
+    else:
+        assert path is not None
+        show_plan(basis, wishes, path, json)
 
 
-def _strategy(asked: str | None, keep: float | None) -> Strategy | None:
+def _check(share: float | None, asked: bool, drop_blocks: bool, importance: float | None) -> None:
+    """Raise for options that exclude one another."""
+    if share is not None and not 0 < share <= 1:
+        raise EdgepruneError(f"--keep {share:g} must be above 0 and at most 1, as in --keep 0.5")
+    if share is not None and asked:
+        raise EdgepruneError("--keep and a budget exclude one another: give one of them")
+    if share is not None and drop_blocks:
+        raise EdgepruneError("--drop-blocks is for a budget: with --keep, name blocks with --drop")
+    if importance is not None and not 0 < importance <= 1:
+        raise EdgepruneError(f"--importance {importance:g} must be above 0 and at most 1")
+
+
+def _strategy(asked: str | None, share: float | None) -> Strategy | None:
     """The strategy that `plan` is asked for, None for its own choice."""
     if asked is None:
         return None
@@ -179,6 +218,6 @@ def _strategy(asked: str | None, keep: float | None) -> Strategy | None:
         raise EdgepruneError("--strategy iterative trains between its cuts: it belongs to `fit`")
     if asked not in STRATEGIES:
         raise EdgepruneError(f"--strategy {asked} is not one of {', '.join(STRATEGIES)}")
-    if asked == "budget" and keep is not None:
+    if asked == "budget" and share is not None:
         raise EdgepruneError("--strategy budget needs a budget, not --keep")
     return cast("Strategy", asked)

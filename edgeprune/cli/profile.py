@@ -14,17 +14,19 @@ from edgeprune.cli.options import (
     InputOption,
     JsonOption,
     ModelOption,
+    SettingsOption,
     TargetOption,
     ThreadsOption,
     WeightsOption,
     target_from,
 )
+from edgeprune.cli.profile_vela import show_vela, vela_document, vela_profile
 from edgeprune.cli.progress import progress
 from edgeprune.units import show_bytes, show_ms
 
 if TYPE_CHECKING:
     from edgeprune.cost import MeasuredCost
-    from edgeprune.records import Widths
+    from edgeprune.records import Target, Widths
 
 
 def profile(
@@ -32,6 +34,7 @@ def profile(
     weights: WeightsOption = None,
     input: InputOption = None,
     target: TargetOption = "host",
+    settings: SettingsOption = None,
     threads: ThreadsOption = None,
     table: Annotated[
         Path | None,
@@ -43,28 +46,42 @@ def profile(
 
     Kernels are what the runtime executes after its own fusion. Each is executed by
     itself at a few widths and kept in the cost table (`edgeprune table`), so that a
-    second model, or the same one again, measures only what is new.
+    second model, or the same one again, measures only what is new. For Arm Ethos-U
+    the layers and their cycles are the estimate of Arm's compiler.
 
     \b
     Examples:
       edgeprune profile --model torchvision:mobilenet_v2
       edgeprune profile --model torchvision:resnet50 --threads 2
       edgeprune profile --model net.py:make --input 1x1x28x28 --json
+      edgeprune profile --model torchvision:mobilenet_v2 --target ethos-u55-128
     """
-    chosen = target_from(target, threads)
+    chosen = target_from(target, threads, settings)
     with progress() as report_progress:
         graph, _ = load_graph(ModelChoice(model, weights, input), DataChoice(), report_progress)
-        from edgeprune.channels import channel_groups
-        from edgeprune.cost import profile as measured
+        if chosen.runner == "vela":
+            report_progress("lowering", 0, 0, f"{graph.name} through Vela")
+            estimate = vela_profile(graph, chosen)
+        else:
+            estimate = None
+            from edgeprune.channels import channel_groups
+            from edgeprune.cost import profile as measured
 
-        report_progress("channels", 0, 0, graph.name)
-        groups = channel_groups(graph)
-        cost = measured(graph, chosen, groups, progress=report_progress, table=table)
+            report_progress("channels", 0, 0, graph.name)
+            groups = channel_groups(graph)
+            cost = measured(graph, chosen, groups, progress=report_progress, table=table)
+    if estimate is not None:
+        if json:
+            show.document({"model": graph.name, "target": chosen, **vela_document(estimate)})
+        else:
+            show_vela(estimate, graph.name)
+        return
     full = groups.full_widths()
     if json:
         show.document({"model": graph.name, "target": chosen, **_document(cost, full)})
         return
     _show(cost, full, graph.name)
+    _show_origin(cost, chosen)
 
 
 def _document(cost: MeasuredCost, full: Widths) -> dict[str, Any]:
@@ -99,15 +116,31 @@ def _show(cost: MeasuredCost, full: Widths, name: str) -> None:
     for op, count, us in rows:
         table.add_row(op, str(count), show_ms(us / 1000), f"{us / total:.1%}")
     show.rich(table)
-    taken = cost.taken
     show.line(
         f"{name}: {show_ms(cost.latency_ms(full))} and {show_bytes(cost.size_bytes(full))} "
         "predicted at full width"
     )
+
+
+def _show_origin(cost: MeasuredCost, target: Target) -> None:
+    """Where the times come from: measured kernels, or the vendor's peak rates."""
+    if target.costs == "estimated":
+        source = target.rates.source if target.rates is not None else "no source"
+        show.line(
+            f"estimated, not measured: the best that {target.name}'s peak rates allow ({source})"
+        )
+        return
+    taken = cost.taken
     show.line(
         f"{taken.kernels} kernels at the widths that tell all others: {taken.executed} measured "
         f"now with {taken.samples} samples, the rest known; {taken.seconds:.1f} s"
     )
+    if taken.held_out:
+        middle, last = (taken.held_out[int(q * (len(taken.held_out) - 1))] for q in (0.5, 0.95))
+        show.line(
+            f"checked on {len(taken.held_out)} kernels in between: median error {middle:.1%}, "
+            f"95 % within {last:.1%}; {taken.refined} kinds got more points"
+        )
     show.line(
         f"steps: output channels of convolutions by {cost.tiles.pointwise}, of depthwise ones by "
         f"{cost.tiles.depthwise}"

@@ -63,7 +63,12 @@ def line(text: str = "") -> None:
 
 def document(value: object) -> None:
     """A whole result for programs, records and paths included: one JSON document."""
-    line(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_plain))
+    line(dumped(value))
+
+
+def dumped(value: object) -> str:
+    """The JSON text of a result."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
 
 
 def _plain(value: object) -> Any:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgeprune.cli import show
 from edgeprune.cli.options import JsonOption
+
+if TYPE_CHECKING:
+    from edgeprune.records import Target
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -30,6 +34,7 @@ def targets(context: typer.Context, json: JsonOption = False) -> None:
     """
     if context.invoked_subcommand is not None:
         return
+    from edgeprune.lowering.backends import backend_names
     from edgeprune.targets import list_targets, load_target
 
     found = [load_target(path) for path in list_targets().values()]
@@ -39,19 +44,23 @@ def targets(context: typer.Context, json: JsonOption = False) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(
-        "target", "backend", "dtype", "threads", "costs", "", box=SIMPLE_HEAD, pad_edge=False
-    )
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ("target", "backend", "runner", "dtype", "costs", "has run"):
+        table.add_column(heading, no_wrap=True)
     for target in found:
         table.add_row(
             target.name,
             target.backend,
+            target.runner,
             target.dtype,
-            str(target.threads),
             target.costs,
-            target.description,
+            "yes" if target.has_run else "no",
         )
     show.rich(table)
+    show.line("has run: whether this project has run programs on such a device")
+    missing = sorted({target.backend for target in found} - set(backend_names()))
+    if missing:
+        show.line(f"not lowered for yet: {', '.join(missing)}")
 
 
 @app.command(short_help="Read a profile and tell all that is wrong with it.")
@@ -67,21 +76,38 @@ def check(
       edgeprune targets check my-board.toml
     """
     from edgeprune.targets import check_target
-    from edgeprune.units import show_bytes
 
     target = check_target(file)
     if json:
         show.document(target)
         return
     show.line(f"{file} is a valid target: {target.name}")
-    for name, value in (
-        ("description", target.description),
-        ("backend", target.backend),
-        ("runner", target.runner),
-        ("dtype", target.dtype),
-        ("threads", str(target.threads)),
-        ("costs", target.costs),
-        ("largest .pte", show_bytes(target.max_size_bytes) if target.max_size_bytes else "any"),
-        ("most memory", show_bytes(target.max_memory_bytes) if target.max_memory_bytes else "any"),
-    ):
+    for name, value in _facts(target):
         show.line(f"  {name:<13} {value}")
+
+
+def _facts(target: Target) -> Iterator[tuple[str, str]]:
+    from edgeprune.units import show_bytes
+
+    yield "description", target.description
+    yield "backend", target.backend
+    yield "runner", target.runner
+    yield "dtype", target.dtype
+    yield "threads", str(target.threads)
+    yield "costs", target.costs
+    yield "has run", "yes, here" if target.has_run else "not by this project"
+    for name, size in (
+        ("largest .pte", target.max_size_bytes),
+        ("memory", target.max_memory_bytes),
+    ):
+        yield name, show_bytes(size) if size else "any"
+    if target.requires:
+        yield "requires", target.requires
+    if target.reach.hosts:
+        yield "devices", ", ".join(target.reach.hosts)
+    if target.rates is not None:
+        peaks = ", ".join(f"{dtype} {rate:g}" for dtype, rate in target.rates.gmacs_per_s.items())
+        yield "peak", f"{peaks} GMAC/s, memory {target.rates.memory_gb_per_s:g} GB/s"
+        yield "peak's source", target.rates.source
+    if target.vela is not None:
+        yield "accelerator", target.vela.accelerator

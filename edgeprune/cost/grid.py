@@ -7,16 +7,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
+from math import lcm
 
-from edgeprune.cost.curves import Curve, Family, Point, canonical, place
+from edgeprune.cost.curves import CACHE_LINE, Curve, Family, Point, aligned, canonical, place
+from edgeprune.cost.rules_outside import PREFIX
 from edgeprune.cost.xnnpack_nodes import WEIGHTED
 from edgeprune.records import Extent, Kernel, KernelKey
 
 _EIGHTHS = tuple(Fraction(i, 8) for i in range(1, 9))
+_SIXTEENTHS = tuple(Fraction(i, 16) for i in range(1, 17))
 # Time is close to a line in the input channels, so fewer points do there.
 _INPUT_SHARES = (Fraction(1, 8), Fraction(1, 4), Fraction(1, 2), Fraction(3, 4), Fraction(1))
 _FEW_SHARES = (Fraction(1, 4), Fraction(1, 2), Fraction(1))
-_OUTSIDE = "portable:"
 
 
 @dataclass(frozen=True)
@@ -49,26 +51,37 @@ class Grid:
         return Curve(self.axes, {p: times[key] for p, key in self.keys.items()}, self.tiles)
 
 
-def grids(kernels: Iterable[Kernel], full: Mapping[str, int], tiles: Tiles) -> tuple[Grid, ...]:
-    """The grids that `kernels` need, `full` being the full widths; equal ones once."""
+def grids(
+    kernels: Iterable[Kernel],
+    full: Mapping[str, int],
+    tiles: Tiles,
+    finer: frozenset[Family] = frozenset(),
+) -> tuple[Grid, ...]:
+    """The grids that `kernels` need, `full` being the full widths; equal ones once.
+
+    Families in `finer` have twice as many points along their outputs.
+    """
     found: dict[object, Grid] = {}
     lines: dict[Family, dict[int, KernelKey]] = defaultdict(dict)
     for kernel in kernels:
         if kernel.op in WEIGHTED and kernel.op != "dwconv" and not _counts_groups(kernel):
-            grid = _rectangle(kernel, full, tiles)
+            grid = _rectangle(kernel, full, tiles, finer)
             found.setdefault((grid.family, grid.axes), grid)
             continue
         if kernel.op == "bmm":
             grid = _matrices(kernel, full, tiles)
             found.setdefault((grid.family, grid.axes), grid)
             continue
-        for key in _line(kernel, full, tiles):
+        keys = _line(kernel, full, tiles, _EIGHTHS)
+        if any(_on_a_line(key)[0] in finer for key in keys):
+            keys = _line(kernel, full, tiles, _SIXTEENTHS)
+        for key in keys:
             family, coordinate = _on_a_line(key)
             lines[family].setdefault(coordinate, key)
-    for family, keys in lines.items():
-        axis = tuple(sorted(keys))
+    for family, points in lines.items():
+        axis = tuple(sorted(points))
         tile = tiles.of(str(family[0]))
-        found[family] = Grid(family, (axis,), {(x,): keys[x] for x in axis}, (tile,))
+        found[family] = Grid(family, (axis,), {(x,): points[x] for x in axis}, (tile,))
     return tuple(found.values())
 
 
@@ -92,7 +105,9 @@ def _counts_groups(kernel: Kernel) -> bool:
     return isinstance(dict(kernel.attrs).get("groups"), Extent)
 
 
-def _rectangle(kernel: Kernel, full: Mapping[str, int], tiles: Tiles) -> Grid:
+def _rectangle(
+    kernel: Kernel, full: Mapping[str, int], tiles: Tiles, finer: frozenset[Family]
+) -> Grid:
     """Input channels by output channels, each on its own."""
     base = kernel.at(full)
     attrs = dict(base.attrs)
@@ -100,15 +115,17 @@ def _rectangle(kernel: Kernel, full: Mapping[str, int], tiles: Tiles) -> Grid:
     channel = 1 if kernel.op != "linear" else len(kernel.shapes[0]) - 1
     source, out = kernel.shapes[0][channel], dict(kernel.attrs)["out_channels"]
     tile = tiles.of(kernel.op)
-    inputs = _axis(source, source.at(full), _INPUT_SHARES, groups, 1)
-    outputs = _axis(out, attrs["out_channels"], _EIGHTHS, groups, tile)
+    family = place(base)[0]
+    shares = (_EIGHTHS, _SIXTEENTHS) if family in finer else (_INPUT_SHARES, _EIGHTHS)
+    inputs = _axis(source, source.at(full), shares[0], groups, 1)
+    outputs = _axis(out, attrs["out_channels"], shares[1], groups, tile)
     keys: dict[Point, KernelKey] = {}
     for c_in in inputs:
         for c_out in outputs:
             shape = (*base.shapes[0][:channel], c_in, *base.shapes[0][channel + 1 :])
             changed = tuple(sorted({**attrs, "out_channels": c_out}.items()))
             keys[c_in, c_out] = KernelKey(kernel.op, (shape,), changed)
-    return Grid(place(base)[0], (inputs, outputs), keys, (1, tile))
+    return Grid(family, (inputs, outputs), keys, (1, tile))
 
 
 def _matrices(kernel: Kernel, full: Mapping[str, int], tiles: Tiles) -> Grid:
@@ -149,23 +166,57 @@ def _axis(
     return tuple(sorted(points | {full}))
 
 
-def _line(kernel: Kernel, full: Mapping[str, int], tiles: Tiles) -> list[KernelKey]:
-    """The kernel with all its widths reduced together; ops outside the delegate at full width."""
-    if not kernel.groups or kernel.op.startswith(_OUTSIDE):
+def _line(
+    kernel: Kernel, full: Mapping[str, int], tiles: Tiles, shares: Sequence[Fraction]
+) -> list[KernelKey]:
+    """The kernel with all its widths reduced together."""
+    if not kernel.groups:
         return [canonical(kernel.at(full))]
+    if kernel.op.startswith(PREFIX):
+        shares = _FEW_SHARES
     tile = tiles.of(kernel.op)
     if _counts_groups(kernel):
-        step = tile if kernel.op == "dwconv" else 1
-        return [_fewer_groups(kernel.at(full), share, step) for share in _EIGHTHS]
+        step = max(tile, CACHE_LINE) if kernel.op == "dwconv" else 1
+        keys = [_fewer_groups(kernel.at(full), share, step) for share in shares]
+        return keys + [k for key in keys for k in _unaligned(key)]
     keys = []
-    for share in _EIGHTHS:
+    for share in shares:
         widths = {}
         for group in kernel.groups:
             size = full[group]
-            step = tile if size >= 2 * tile else 1
+            step = lcm(tile if size >= 2 * tile else 1, _parts(kernel, group))
             widths[group] = min(size, max(1, -(-int(size * share) // step) * step))
         keys.append(canonical(kernel.at(widths)))
     return keys
+
+
+def _extents(kernel: Kernel) -> list[Extent]:
+    inside = [extent for shape in kernel.shapes for extent in shape]
+    return inside + [value for _, value in kernel.attrs if isinstance(value, Extent)]
+
+
+def _counts(extent: Extent) -> list[tuple[str, int | Fraction]]:
+    """The groups that a size counts, with how often."""
+    inside = [(name, n) for *pair, n in extent.products for name in pair]
+    return [*extent.terms, *((str(name), n) for name, n in inside)]
+
+
+def _parts(kernel: Kernel, group: str) -> int:
+    """Of how many channels of a group a size may hold one: only so many can go at a time."""
+    times = [n for extent in _extents(kernel) for name, n in _counts(extent) if name == group]
+    return lcm(*(Fraction(n).denominator for n in times))
+
+
+def _unaligned(key: KernelKey) -> list[KernelKey]:
+    """A depthwise convolution of one channel less, whose pixels do not fill lines."""
+    attrs = dict(key.attrs)
+    if key.op != "dwconv" or not aligned(key) or attrs["groups"] == 1:
+        return []
+    batch, channels, *image = key.shapes[0]
+    groups = attrs["groups"] - 1
+    out = attrs["out_channels"] // attrs["groups"] * groups
+    changed = tuple(sorted({**attrs, "groups": groups, "out_channels": out}.items()))
+    return [KernelKey(key.op, ((batch, channels // attrs["groups"] * groups, *image),), changed)]
 
 
 def _fewer_groups(key: KernelKey, share: Fraction, step: int) -> KernelKey:

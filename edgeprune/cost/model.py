@@ -12,7 +12,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.cost.curves import Curve, Family, Point, canonical, place
+from edgeprune.cost.curves import Curve, Family, Point, canonical, homes
 from edgeprune.cost.grid import Grid, Tiles, whole_groups
 from edgeprune.cost.kernels import in_blocks
 from edgeprune.cost.xnnpack_graph import FLOAT_BYTES
@@ -31,12 +31,18 @@ _KERNEL_BYTES = 540
 @dataclass(frozen=True)
 class Taken:
     """What it took to know a network's kernels: those asked for, how many of them were executed
-    now (the others were in the table), their samples, and the seconds of it all."""
+    now (the others were in the table), their samples, and the seconds of it all.
+
+    `held_out` are the relative errors, ascending, of kernels between the measured points, which
+    were executed to check; `refined` is how many families got more points because of theirs.
+    """
 
     kernels: int = 0
     executed: int = 0
     samples: int = 0
     seconds: float = 0.0
+    held_out: tuple[float, ...] = ()
+    refined: int = 0
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,10 @@ class MeasuredCost:
         )
         values = [measure(kernel.at(dict(zip(names, row.tolist(), strict=True)))) for row in rows]
         return np.array(values, dtype=np.float64)[where.ravel()].reshape(wide[0].shape)
+
+    def kernel_bytes(self, key: KernelKey) -> int:
+        """What one kernel adds to the .pte, bytes; nothing where its block is dropped."""
+        return kernel_bytes(key)
 
     def latency_ms(self, widths: Widths) -> float:
         """Predicted latency of the whole network, milliseconds, corrections included."""
@@ -169,16 +179,15 @@ class MeasuredCost:
     def _interpolated(self, key: KernelKey) -> float:
         if not key.shapes or any(0 in shape for shape in key.shapes):
             return 0.0  # a dropped block, or a branch that lost all its channels, is not executed
-        family, point = place(key)
-        found = self._curve(family, point)
-        if found is None and key.op in WEIGHTED:
-            family, point = whole_groups(key)
-            found = self._curve(family, point)
-        if found is None:
-            if key.op.startswith("portable:"):
-                return 0.0
-            raise KeyError(f"no kernel of this network is like {key}")
-        return found.at(point)
+        grouped = key.op in WEIGHTED and "groups" in dict(key.attrs)
+        places = [*homes(key), *([whole_groups(key)] if grouped else [])]
+        for family, point in places:
+            curve = self._curve(family, point)
+            if curve is not None:
+                return curve.at(point)
+        if key.op.startswith("portable:"):
+            return 0.0
+        raise KeyError(f"no kernel of this network is like {key}")
 
     def _curve(self, family: Family, point: Point) -> Curve | None:
         """The tightest grid around `point`, else the largest of its family."""

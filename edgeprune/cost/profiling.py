@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from edgeprune.cost.conditions import host_conditions
+from edgeprune.cost.curves import Family, canonical, homes
 from edgeprune.cost.grid import Tiles, grids
 from edgeprune.cost.kernels import kernels
 from edgeprune.cost.model import MeasuredCost, Taken, assemble, weight_bytes
+from edgeprune.cost.roofline import estimate
+from edgeprune.cost.rules_outside import PREFIX
 from edgeprune.cost.sampler import Effort, sample
-from edgeprune.cost.table import CostTable, default_path
+from edgeprune.cost.table import CostTable, default_path, lower_quartile
 from edgeprune.cost.tiles import probes, tile_of
 from edgeprune.errors import TargetError
 from edgeprune.records import (
@@ -26,6 +31,13 @@ from edgeprune.records import (
 )
 
 _BATCH = 120
+_ROUNDS, _SECONDS = 12, 10.0
+_AGREES = 0.05
+"""How far two turns of measuring the same kernel may lie apart."""
+_DISAGREES = 0.08
+"""How far a kernel that was measured to check may lie from what the grid says."""
+_RESOLVED_US = 3.0
+_NARROWEST = 0.2
 _FEWEST_BATCH_BYTES = 2_000_000
 
 
@@ -39,26 +51,63 @@ def profile(
 ) -> MeasuredCost:
     """What `graph` costs on `target` at any widths, from kernels executed on it.
 
+    A target whose runner is "roofline" is estimated from its peak rates, and nothing is executed.
+
     Kernels that the cost table (`table`, by default one per user) has under the same conditions are
     not executed again. Raises TargetError where the target's kernels cannot be measured here,
     MeasureError where the measuring process dies (what it had measured is kept), OutputError where
     the table cannot be written.
     """
+    if target.runner == "roofline":
+        return estimate(graph, target, groups)
     _check(target)
     started = time.perf_counter()
     store = _Store(CostTable(table or default_path()), target, progress)
     sweeps = probes()
-    times = store.times([key for sweep in sweeps for key in sweep], _FEWEST_BATCH_BYTES)
+    times = store.times([key for sweep in sweeps for key in sweep], _FEWEST_BATCH_BYTES, turns=1)
     tiles = Tiles(*(tile_of(sweep, times) for sweep in sweeps))
     found, full = kernels(graph, groups.extents), groups.full_widths()
-    wanted = grids(found, full, tiles)
     weights = sum(weight_bytes(kernel.at(full)) for kernel in found)
-    times = store.times(
-        [key for grid in wanted for key in grid.keys.values()], max(weights, _FEWEST_BATCH_BYTES)
+    batch_bytes = max(weights, _FEWEST_BATCH_BYTES)
+
+    def measured(finer: frozenset[Family]) -> MeasuredCost:
+        wanted = grids(found, full, tiles, finer)
+        times = store.times([k for grid in wanted for k in grid.keys.values()], batch_bytes)
+        parts = {group.name: group.parts for group in groups.groups}
+        return MeasuredCost(found, full, parts, assemble(wanted, times), tiles)
+
+    cost = measured(frozenset())
+    errors = _held_out(cost, store.times(_unmeasured(cost), batch_bytes, turns=1))
+    finer = frozenset(homes(key)[0][0] for key, error in errors.items() if abs(error) > _DISAGREES)
+    if finer:
+        cost = measured(finer)
+        errors = {key: e for key, e in errors.items() if homes(key)[0][0] not in finer}
+    taken = replace(
+        store.taken,
+        seconds=time.perf_counter() - started,
+        held_out=tuple(sorted(abs(error) for error in errors.values())),
+        refined=len(finer),
     )
-    parts = {group.name: group.parts for group in groups.groups}
-    taken = replace(store.taken, seconds=time.perf_counter() - started)
-    return MeasuredCost(found, full, parts, assemble(wanted, times), tiles, taken=taken)
+    return replace(cost, taken=taken)
+
+
+def _unmeasured(cost: MeasuredCost) -> list[KernelKey]:
+    """One kernel between measured points for each that the delegate executes."""
+    rng = np.random.default_rng(0)
+    widths = {
+        name: max(1, round(rng.uniform(_NARROWEST, 1) * size / cost.parts[name])) * cost.parts[name]
+        for name, size in cost.sizes.items()
+    }
+    inside = [k for k in cost.kernels if not k.op.startswith(PREFIX) and k.groups]
+    return list(dict.fromkeys(canonical(kernel.at(widths)) for kernel in inside))
+
+
+def _held_out(cost: MeasuredCost, times: Mapping[KernelKey, float]) -> dict[KernelKey, float]:
+    """The relative error of each kernel that the grids tell and that was measured to check them.
+
+    Those that no clock of the event tracer resolves are left out.
+    """
+    return {key: cost.kernel_us(key) / us - 1 for key, us in times.items() if us > _RESOLVED_US}
 
 
 def _check(target: Target) -> None:
@@ -80,26 +129,51 @@ class _Store:
         self.taken = Taken()
         self._conditions: Conditions = host_conditions(target.backend, target.dtype, target.threads)
 
-    def times(self, keys: Iterable[KernelKey], batch_bytes: int) -> dict[KernelKey, float]:
-        """The median time (µs) of each key, measuring those that the table lacks."""
+    def times(
+        self, keys: Iterable[KernelKey], batch_bytes: int, turns: int = 2
+    ) -> dict[KernelKey, float]:
+        """The time (µs) of each key, measuring those that the table lacks.
+
+        In `turns` processes one after the other, and where these disagree once more: what disturbs
+        one turn is seldom there in the next.
+        """
         wanted = list(dict.fromkeys(keys))
         known = self._table.estimates(wanted, self._conditions)
-        fresh: list[tuple[KernelKey, tuple[float, ...]]] = []
         missing = [key for key in wanted if key not in known]
-        samples = 0
-        try:
-            effort = Effort(batch_bytes=batch_bytes)
-            for answer in sample(missing, self._threads, effort, progress=self._progress):
-                fresh.append(answer)
-                samples += len(answer[1])
-                if len(fresh) >= _BATCH:
-                    self._table.add(fresh, self._conditions)
-                    fresh = []
-        finally:
-            self._table.add(fresh, self._conditions)  # also when the worker died half way
-        self.taken = Taken(
-            self.taken.kernels + len(wanted),
-            self.taken.executed + len(missing),
-            self.taken.samples + samples,
+        if missing:
+            taken = [self._turn(missing, batch_bytes) for _ in range(turns)]
+            doubtful = [key for key in missing if _disagree(key, taken)]
+            if doubtful:
+                self._turn(doubtful, batch_bytes)
+        self.taken = replace(
+            self.taken,
+            kernels=self.taken.kernels + len(wanted),
+            executed=self.taken.executed + len(missing),
         )
         return self._table.estimates(wanted, self._conditions)
+
+    def _turn(self, keys: list[KernelKey], batch_bytes: int) -> dict[KernelKey, float]:
+        """Measures `keys` once and keeps what comes; the lower quartile of each, µs."""
+        fresh: list[tuple[KernelKey, tuple[float, ...]]] = []
+        found: dict[KernelKey, float] = {}
+        # Made anew, so that the table says what the machine was doing now.
+        now = host_conditions(
+            self._conditions.backend, self._conditions.dtype, self._conditions.threads
+        )
+        try:
+            effort = Effort(seconds=_SECONDS, rounds=_ROUNDS, batch_bytes=batch_bytes)
+            for key, us in sample(keys, now.threads, effort, progress=self._progress):
+                fresh.append((key, us))
+                found[key] = lower_quartile(us)
+                self.taken = replace(self.taken, samples=self.taken.samples + len(us))
+                if len(fresh) >= _BATCH:
+                    self._table.add(fresh, now)
+                    fresh = []
+        finally:
+            self._table.add(fresh, now)  # also when the worker died half way
+        return found
+
+
+def _disagree(key: KernelKey, turns: Sequence[Mapping[KernelKey, float]]) -> bool:
+    found = [turn[key] for turn in turns if key in turn]
+    return max(found, default=0.0) > _RESOLVED_US and max(found) > (1 + _AGREES) * min(found)

@@ -44,11 +44,10 @@ class Parts:
 
 def take_apart(data: bytes) -> Parts:
     """The parts of a .pte. Raises NotUnderstood for other delegates than XNNPACK and the like."""
-    if data[8:12] != b"eh00":
-        raise NotUnderstood("a program without an extended header")
-    base = struct.unpack_from("<Q", data, 24)[0]
+    # Without segments there is no extended header to say where they begin.
+    base = struct.unpack_from("<Q", data, 24)[0] if data[8:12] == b"eh00" else len(data)
     program = decode(program_schema(), "Program", data)
-    spans = [(base + s.get("offset", 0), s["size"]) for s in program.get("segments", [])]
+    spans = [(base + s.get("offset", 0), s.get("size", 0)) for s in program.get("segments", [])]
     segments = [data[start : start + size] for start, size in spans]
     (plan,) = program["execution_plan"]
     graphs = []

@@ -37,6 +37,8 @@ _NOT_SIZES = frozenset(
         *("segments", "named_data", "constant_data", "backend_delegate_data", "debug_handle"),
         *("memory_offset_low", "memory_offset_high", "non_const_buffer_sizes", "delegates"),
         *("version", "data_buffer_idx", "constant_segment"),
+        # How many zeros go in front depends on which channels stay, not only on how many.
+        *("pre_paddings", "post_paddings"),
     )
 )
 _FLOAT_BYTES = 4
@@ -96,6 +98,8 @@ class Template:
         parts = self.parts
         program = _replaced(parts.program, ("program",), new)
         graphs = [_replaced(g, ("graphs", i), new) for i, g in enumerate(parts.graphs)]
+        for graph in graphs:
+            _pad(graph)
         named: dict[str, int] = {}
         for number, graph in enumerate(graphs):
             sizes = _constant_bytes(graph)
@@ -164,6 +168,26 @@ def differences(first: Parts, second: Parts) -> list[tuple[Path, Numbers]]:
 def _random(most: int) -> bytes:
     some = np.random.default_rng(0).uniform(-1, 1, 1 << 18).astype(np.float32)
     return bytes(np.resize(some, most // _FLOAT_BYTES + 1).tobytes())
+
+
+def _pad(graph: Tree) -> None:
+    """Gives every padding in an XNNPACK graph what its tensors differ by, in the old proportion."""
+    dims = {}
+    for value in graph["xvalues"]:
+        tensor = value["xvalue_union"][1]
+        dims[tensor.get("id_out", 0)] = tensor.get("dims", ())
+    for node in graph["xnodes"]:
+        kind, fields = node["xnode_union"]
+        if kind != "XNNStaticConstantPad":
+            continue
+        inner, outer = (dims[fields.get(name, 0)] for name in ("input_id", "output_id"))
+        before, after = fields["pre_paddings"], fields["post_paddings"]
+        added = [o - i for i, o in zip(inner, outer, strict=True)]
+        front = [
+            n * b // (b + a) if b + a else 0 for n, b, a in zip(added, before, after, strict=True)
+        ]
+        fields["pre_paddings"] = front
+        fields["post_paddings"] = [n - f for n, f in zip(added, front, strict=True)]
 
 
 def _constant_bytes(graph: Tree) -> dict[int, int]:

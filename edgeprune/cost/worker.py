@@ -52,15 +52,31 @@ def main() -> None:
     timed = _Timer(runtime, request["rounds"], request["seconds"] / max(1, len(keys)))
     inside = [key for key in keys if not key.op.startswith(PREFIX)]
     for batch in _batches(inside, request["batch_bytes"]):
-        for key, samples in zip(batch, timed.delegated(batch), strict=True):
-            print(_answer(key, samples), file=results, flush=True)
-    for key in keys:
-        if key.op.startswith(PREFIX):
-            try:
-                answer = _answer(key, timed.portable(key))
-            except Exception as error:  # the compiler refuses an op with whatever it likes
-                answer = _answer(key, (), f"{type(error).__name__}: {error}")
-            print(answer, file=results, flush=True)
+        for key, us in zip(batch, timed.delegated(batch), strict=True):
+            print(_answer(key, us), file=results, flush=True)
+    outside = [key for key in keys if key.op.startswith(PREFIX)]
+    for key, samples, refused in _outside(timed, outside):
+        print(_answer(key, samples, refused), file=results, flush=True)
+
+
+def _outside(
+    timed: _Timer, keys: Sequence[KernelKey]
+) -> Iterator[tuple[KernelKey, Sequence[float], str | None]]:
+    """Ops outside the delegate, compiled together; where the compiler refuses, in halves."""
+    if not keys:
+        return
+    try:
+        measured = timed.portable(keys)
+    except Exception as error:  # the compiler refuses an op with whatever it likes
+        if len(keys) == 1:
+            yield keys[0], (), f"{type(error).__name__}: {error}"
+            return
+        middle = len(keys) // 2
+        yield from _outside(timed, keys[:middle])
+        yield from _outside(timed, keys[middle:])
+        return
+    for key, samples in zip(keys, measured, strict=True):
+        yield key, samples, None
 
 
 def _answer(key: KernelKey, samples: Sequence[float], refused: str | None = None) -> str:
@@ -118,13 +134,19 @@ class _Timer:
             samples.append([max(run[last[i]] - entering, _FLOOR_US) for run in times])
         return samples
 
-    def portable(self, key: KernelKey) -> list[float]:
-        """Samples in µs of an op outside the delegate: all kernels it becomes, together."""
+    def portable(self, keys: Sequence[KernelKey]) -> list[list[float]]:
+        """Samples in µs of each op outside the delegate: all kernels it becomes, together."""
         from edgeprune.cost.portable_program import portable_program
 
-        program, inputs = portable_program(key)
-        runs = self._events(program, inputs, self._seconds)
-        return [max(sum(_durations(run, "OPERATOR_CALL").values()), _FLOOR_US) for run in runs]
+        made = portable_program(keys)
+        runs = self._events(made.program, list(made.inputs), self._seconds * len(keys))
+        samples: list[list[float]] = [[] for _ in keys]
+        for run in runs:
+            times = _durations(run, "OPERATOR_CALL")
+            for i, mine in enumerate(samples):
+                own = sum(us for at, us in times.items() if made.owners[at] == i)
+                mine.append(max(own, _FLOOR_US))
+        return samples
 
     def _events(self, program: bytes, inputs: list[Any], seconds: float) -> list[dict[str, Any]]:
         """The runs recorded by the event tracer, warm-ups left out."""

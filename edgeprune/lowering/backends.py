@@ -13,18 +13,23 @@ from edgeprune.records import Target
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-BACKEND_FILES = ("xnnpack",)
+BACKEND_FILES = ("xnnpack", "ethos_u")
 """The modules of this package that register backends."""
 
 
 @dataclass(frozen=True)
 class Lowered:
-    """A program in memory and what was delegated in it, from the lowered graph."""
+    """A program in memory and what was delegated in it, from the lowered graph.
+
+    `beside` are texts to be kept with it, by the suffix that their files have after the program's
+    name: what a compiler said that cannot be read from the program itself.
+    """
 
     program: bytes
     delegated_nodes: int
     other_ops: Mapping[str, int] = field(default_factory=dict)
     planned_bytes: int = 0
+    beside: Mapping[str, str] = field(default_factory=dict)
 
 
 LowerProgram = Callable[["ExportedProgram", Target], Lowered]
@@ -54,16 +59,22 @@ def backend(name: str, dtypes: tuple[str, ...]) -> Callable[[LowerProgram], Lowe
     return register
 
 
-def backend_for(target: Target) -> Backend:
-    """The backend that `target` names. Raises LoweringError naming those that exist."""
+def backend_names() -> list[str]:
+    """The backends there are."""
     for file in BACKEND_FILES:
         import_module(f"edgeprune.lowering.{file}")
+    return sorted(_BACKENDS)
+
+
+def backend_for(target: Target) -> Backend:
+    """The backend that `target` names. Raises LoweringError naming those that exist."""
+    known = backend_names()
     found = _BACKENDS.get(target.backend)
     where = f"target {target.name!r}" + (f" ({target.source})" if target.source else "")
     if found is None:
         raise LoweringError(
             f"{where} asks for backend {target.backend!r}, which edgeprune cannot lower for; "
-            f"backends: {', '.join(sorted(_BACKENDS))}"
+            f"backends: {', '.join(known)}"
         )
     if target.dtype not in found.dtypes:
         raise LoweringError(

@@ -6,6 +6,7 @@ import copy
 import hashlib
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,11 +39,17 @@ def lower(graph: Graph, target: Target, path: Path | str | None = None) -> Artif
         exported = _export(graph)
         try:
             lowered = chosen.lower(exported, target)
+        except LoweringError:
+            raise
         except Exception as error:
             raise _refused(graph, f"{chosen.name} could not lower", error) from error
     if path is None:
         path = Path(tempfile.mkdtemp(prefix="edgeprune-")) / "model.pte"
     path = Path(path)
+    # First what belongs to the program, so that whoever sees the program has it all.
+    for suffix, text in lowered.beside.items():
+        kept = path.with_name(path.name + suffix)
+        write_atomically(kept, partial(Path.write_text, data=text, encoding="utf-8"))
     write_atomically(path, lambda beside: beside.write_bytes(lowered.program))
     return Artifact(
         path=path,

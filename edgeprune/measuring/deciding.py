@@ -46,7 +46,7 @@ def measure_until_decided(
         (measured,) = measurements(session, answer)
         decided = verdict(measured.interval_ms, budget_ms)
         room = effort.max_processes - measured.processes
-        if decided != "undecidable":
+        if decided != "undecidable" or measured.estimated:
             return measured, decided
         if room <= 0:
             break

@@ -117,5 +117,6 @@ def _summarised(
         processes=len(program.wall_ms),
         conditions=answer.conditions,
         warnings=tuple(warnings),
+        estimated=answer.estimated,
         clock=clock,
     )

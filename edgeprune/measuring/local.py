@@ -11,12 +11,12 @@ from typing import Any
 import psutil
 
 from edgeprune.cost.conditions import host_conditions
+from edgeprune.measuring.answers import WARMUP_MS, heat_warnings, program_samples
 from edgeprune.measuring.process import run_worker
 from edgeprune.measuring.runners import runner
-from edgeprune.measuring.session import ProgramSamples, Session, SessionSamples
+from edgeprune.measuring.session import Session, SessionSamples
 from edgeprune.records import Progress
 
-_WARMUP_MS = 1000.0
 _MEMORY_ROUNDS = 1
 _NOTICED_CPUS = 0.1
 
@@ -46,10 +46,10 @@ def run_local(session: Session, progress: Progress) -> SessionSamples:
             peaks.append(_timed(session, [path], _MEMORY_ROUNDS, load)["peak_rss_bytes"] or 0)
     progress("measure", steps, steps)
     samples = tuple(
-        _program([answer["programs"][i] for answer in answers], peak)
+        program_samples([answer["programs"][i] for answer in answers], peak)
         for i, peak in enumerate(peaks)
     )
-    return SessionSamples(samples, conditions, load.warnings())
+    return SessionSamples(samples, conditions, load.warnings() + heat_warnings(answers))
 
 
 def _timed(session: Session, programs: Sequence[Path], rounds: int, load: _OtherLoad) -> Any:
@@ -60,37 +60,13 @@ def _timed(session: Session, programs: Sequence[Path], rounds: int, load: _Other
         "threads": session.target.threads,
         "rounds": rounds,
         "min_block_ms": effort.min_block_ms,
-        "warmup_ms": _WARMUP_MS,
+        "warmup_ms": WARMUP_MS,
         "seed": effort.seed,
     }
     subject = " and ".join(path.name for path in programs)
     answer = run_worker(request, subject, effort.timeout_s)
     load.ours_s += answer["process_s"]
     return answer
-
-
-def _program(answers: Sequence[Any], peak: int) -> ProgramSamples:
-    """One program's samples from every process."""
-    warnings = []
-    if answers[0]["planned_inputs"]:
-        warnings.append(
-            "the program plans memory for its inputs, so the runtime copies them in at every "
-            "execution, and that is in these times (edgeprune's own programs do not)"
-        )
-    unsettled = sum(not answer["settled"] for answer in answers)
-    if not peak:
-        warnings.append("peak memory is not known: this system has no /proc to read it from")
-    if 2 * unsettled > len(answers):
-        warnings.append(
-            f"times had not settled after {_WARMUP_MS / 1000:g} s of warm-up "
-            f"in {unsettled} of {len(answers)} processes"
-        )
-    return ProgramSamples(
-        wall_ms=tuple(tuple(answer["wall_ms"]) for answer in answers),
-        cpu_ms=tuple(tuple(answer["cpu_ms"]) for answer in answers if answer["cpu_ms"]),
-        peak_rss_bytes=peak,
-        warnings=tuple(warnings),
-    )
 
 
 class _OtherLoad:

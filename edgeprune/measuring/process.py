@@ -55,7 +55,7 @@ def run_worker(request: Mapping[str, Any], subject: str, timeout_s: float) -> di
             )
         answer: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
     if "error" in answer:
-        said = _last_log_line(done.stderr)
+        said = last_log_line(done.stderr)
         raise MeasureError(answer["error"] + (f" ({said})" if said else ""))
     return answer
 
@@ -74,7 +74,7 @@ def _tail(stderr: str) -> str:
     return " | ".join(lines[-_TAIL_LINES:]) or "it wrote nothing to stderr"
 
 
-def _last_log_line(stderr: str) -> str | None:
+def last_log_line(stderr: str) -> str | None:
     """The runtime's own last word, which is more than the error code it returns."""
     said = [x for x in _LOG_LINE.findall(stderr) if not x.startswith(_STARTUP)]
     return said[-1] if said else None

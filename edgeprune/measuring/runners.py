@@ -9,8 +9,11 @@ from edgeprune.errors import MeasureError
 from edgeprune.measuring.session import Session, SessionSamples
 from edgeprune.records import Progress, silent
 
-RUNNER_FILES = ("local",)
+RUNNER_FILES = ("local", "ssh", "adb", "vela", "roofline")
 """The modules of this package that register runners."""
+
+NOT_REACHED = "none"
+"""What a profile says instead of a runner where nothing here reaches the device."""
 
 Run = Callable[[Session, Progress], SessionSamples]
 
@@ -36,6 +39,12 @@ def run(session: Session, progress: Progress = silent) -> SessionSamples:
     """
     for file in RUNNER_FILES:
         import_module(f"edgeprune.measuring.{file}")
+    if session.target.runner == NOT_REACHED:
+        raise MeasureError(
+            f"edgeprune reaches no such device as target {session.target.name!r} "
+            f"({session.target.description}): measure the program there with its own tools, or use "
+            'a profile with runner = "roofline" for an estimate'
+        )
     found = _RUNNERS.get(session.target.runner)
     if found is None:
         raise MeasureError(

@@ -56,8 +56,12 @@ class ProgramSamples:
 
 @dataclass(frozen=True)
 class SessionSamples:
-    """A runner's answer: samples in the order of `Session.programs`."""
+    """A runner's answer: samples in the order of `Session.programs`.
+
+    `estimated` where nothing was run: the one "sample" is what a model of the device says.
+    """
 
     programs: tuple[ProgramSamples, ...]
     conditions: Conditions
     warnings: tuple[str, ...] = ()
+    estimated: bool = False

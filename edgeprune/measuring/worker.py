@@ -7,7 +7,8 @@ task's own or {"error": "..."}; a process that ends without one has crashed.
     {"task": "time", "programs": [path], "threads": n, "rounds": n, "min_block_ms": x,
      "warmup_ms": x, "seed": n}
         → {"programs": [{"wall_ms": [x], "cpu_ms": [x], "planned_inputs": bool, "settled": bool}],
-           "peak_rss_bytes": n or null, "process_s": x}
+           "peak_rss_bytes": n or null, "process_s": x,
+           "before": {"temperature_c": x or null, "frequency_mhz": x or null}, "after": {...}}
     {"task": "execute", "program": path, "threads": n, "inputs": npz, "outputs": npz}
         → {}
 """
@@ -23,17 +24,17 @@ from typing import Any
 
 import numpy as np
 
-from edgeprune.measuring import loaded, memory, timing
+from edgeprune.measuring import loaded, machine, memory, timing
 from edgeprune.measuring.batches import in_batches
 
 Request = dict[str, Any]
 Answer = dict[str, Any]
 
-_TASKS: dict[str, Callable[[Request], Answer]] = {}
+TASKS: dict[str, Callable[[Request], Answer]] = {}
 
 
 def _task(function: Callable[[Request], Answer]) -> Callable[[Request], Answer]:
-    _TASKS[function.__name__.removeprefix("_")] = function
+    TASKS[function.__name__.removeprefix("_")] = function
     return function
 
 
@@ -50,7 +51,9 @@ def _time(request: Request) -> Answer:
         timing.warmed_up(e, n, request["warmup_ms"])
         for e, n in zip(executes, executions, strict=True)
     ]
+    warm = machine.state()
     taken = timing.interleaved(executes, executions, request["rounds"])
+    done = machine.state()
     after = memory.peak_bytes()
     one_thread = request["threads"] == 1
     return {
@@ -66,6 +69,8 @@ def _time(request: Request) -> Answer:
         ],
         "peak_rss_bytes": None if before is None or after is None else max(0, after - before),
         "process_s": time.process_time(),
+        "before": warm,
+        "after": done,
     }
 
 
@@ -100,7 +105,7 @@ def main() -> None:
     """Do what stdin asks and write the answer. Anything unforeseen ends with a traceback."""
     request: Request = json.load(sys.stdin)
     try:
-        answer = _TASKS[request["task"]](request)
+        answer = TASKS[request["task"]](request)
     except (loaded.CannotLoad, ValueError) as error:
         answer = {"error": str(error)}
     Path(request["result"]).write_text(json.dumps(answer), encoding="utf-8")

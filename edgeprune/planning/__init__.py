@@ -11,14 +11,30 @@ from edgeprune.blocks import blocks
 from edgeprune.channels import channel_groups
 from edgeprune.choices import STRATEGIES, Strategy
 from edgeprune.errors import BudgetError, PlanError
-from edgeprune.planning.search import Blocks, Limits, Search, Usage
+from edgeprune.planning.limits import Blocks, Limits, Rules
+from edgeprune.planning.memory import moments
+from edgeprune.planning.planner import Planner, Proof
 from edgeprune.planning.shares import SHARINGS, widest
+from edgeprune.planning.solve import TIME_LIMIT
 from edgeprune.planning.widths import strongest
 from edgeprune.plans import Plan, check_plan
 from edgeprune.records import Budget, ChannelGroups, CostModel, Graph, Scores
+from edgeprune.rules import check_rules
 from edgeprune.scoring import score
 
-__all__ = ["Blocks", "Known", "Limits", "by_hand", "plan", "plan_within", "share_of"]
+__all__ = [
+    "Blocks",
+    "Known",
+    "Limits",
+    "Planner",
+    "Rules",
+    "by_hand",
+    "plan",
+    "plan_within",
+    "planner_for",
+    "share_of",
+    "within",
+]
 
 
 @dataclass(frozen=True)
@@ -36,6 +52,8 @@ class Known:
     strategy: Strategy = "budget"
     before: Plan | None = None
     blocks: Blocks = field(default_factory=Blocks)
+    rules: Rules = field(default_factory=Rules)
+    time_limit: float = TIME_LIMIT
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -55,6 +73,7 @@ def plan(  # what is known, then what is wished: each may be left out
     strategy: Strategy | None = None,
     drop: Sequence[str] = (),
     droppable: Mapping[str, float] | None = None,
+    rules: Rules | None = None,
 ) -> Plan:
     """Which channels stay, and which residual blocks go.
 
@@ -73,7 +92,8 @@ def plan(  # what is known, then what is wished: each may be left out
     if chosen not in STRATEGIES:
         raise PlanError(f"no strategy {chosen!r}: there are {', '.join(STRATEGIES)}")
     droppables = Blocks(blocks(graph), droppable or {}, tuple(drop))
-    known = Known(graph, groups, scores, chosen, blocks=droppables)
+    demands = rules if rules is not None else Rules()
+    known = Known(graph, groups, scores, chosen, blocks=droppables, rules=demands)
     if drop:
         check_plan(_made(known, groups.full_widths(), ""), groups, _names(known))
         keep = 1.0 if keep is None and budget is None else keep
@@ -122,24 +142,48 @@ def by_hand(known: Known, keep: Mapping[str, int]) -> Plan:
 def plan_within(known: Known, cost: CostModel, limits: Limits) -> Plan:
     """The most importance kept within limits, as the cost model predicts them; with the strategies
     "local" and "global" the largest share kept."""
-    if limits.latency_ms is None and limits.size_bytes is None:
+    return within(known, planner_for(known, cost), limits)
+
+
+def planner_for(known: Known, cost: CostModel) -> Planner:
+    """What plans for any limits, tabulated once: see `Planner`. Raises PlanError for demands on
+    groups or blocks that do not exist."""
+    blocks = known.blocks
+    check_rules(known.rules, [*known.groups.full_widths(), *_names(known)])
+    live = moments(known.graph, known.groups.extents, cost.kernels, blocks.known)
+    parts = (known.groups, known.scores, cost, blocks, known.rules)
+    return Planner(*parts, moments=live, time_limit=known.time_limit)
+
+
+def within(known: Known, planner: Planner, limits: Limits) -> Plan:
+    """The plan of `known` within limits, by a planner of the same network.
+
+    Raises BudgetError where nothing is asked for or nothing fits, PlanError where a strategy cannot
+    do what is asked.
+    """
+    if not limits.given:
         raise BudgetError("no budget: give a latency, a speed-up or a size")
+    proof: Proof | None = None
     if known.strategy == "budget":
-        widths, usage = _searched(known, cost, limits)
+        chosen = planner.within(limits)
+        widths, usage, proof = chosen.widths, chosen.usage, chosen.proof
     else:
-        sharing = SHARINGS[known.strategy]
-        widths, usage = widest(sharing, (known.groups, known.scores), cost, limits)
+        if limits.importance is not None or known.rules != Rules():
+            raise PlanError(
+                f"strategy {known.strategy!r} has one share for all: an importance to keep, and "
+                "demands on single groups, need the strategy budget"
+            )
+        widths = widest(SHARINGS[known.strategy], planner, limits)
+        usage = planner.usage(widths)
     made = _made(known, widths, known.strategy)
-    return replace(made, predicted_ms=round(usage.latency_ms, 6), predicted_bytes=usage.size_bytes)
-
-
-def _searched(known: Known, cost: CostModel, limits: Limits) -> tuple[dict[str, int], Usage]:
-    try:
-        return Search(known.groups, known.scores, cost, limits, known.blocks).solve()
-    except BudgetError as error:
-        if known.blocks.known and not known.blocks.importance:
-            raise BudgetError(f"{error}; or let residual blocks go, with --drop-blocks") from None
-        raise
+    return replace(
+        made,
+        predicted_ms=round(usage.latency_ms, 6),
+        predicted_bytes=usage.size_bytes,
+        importance=None if proof is None else round(proof.importance, 9),
+        gap=None if proof is None else round(proof.gap, 9),
+        notes=() if proof is None else proof.notes,
+    )
 
 
 def _names(known: Known) -> list[str]:

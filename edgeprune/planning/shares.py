@@ -6,9 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from edgeprune.planning.search import Limits, Usage, check_reachable
+from edgeprune.errors import BudgetError
+from edgeprune.planning.limits import Limits
+from edgeprune.planning.planner import Planner
+from edgeprune.planning.reachable import out_of_reach
 from edgeprune.planning.widths import families, least, nearest
-from edgeprune.records import ChannelGroups, CostModel, Scores
+from edgeprune.records import ChannelGroups, Scores
 
 STEPS = 20
 Widths = dict[str, int]
@@ -67,28 +70,26 @@ def one_ranking(groups: ChannelGroups, scores: Scores, keep: float, floor: float
 SHARINGS: dict[str, Sharing] = {"local": local, "global": one_ranking}
 
 
-def widest(
-    sharing: Sharing, known: tuple[ChannelGroups, Scores], cost: CostModel, limits: Limits
-) -> tuple[Widths, Usage]:
+def widest(sharing: Sharing, planner: Planner, limits: Limits) -> Widths:
     """The largest share, found by halving, whose widths are predicted to stay within `limits`.
 
     Raises BudgetError where the least share does not.
     """
-    groups, scores = known
+    groups, scores = planner.groups, planner.scores
 
-    def at(share: float) -> tuple[Widths, Usage]:
-        widths = sharing(groups, scores, share, limits.floor)
-        return widths, Usage(cost.latency_ms(widths), cost.size_bytes(widths))
+    def at(share: float) -> Widths:
+        return {**sharing(groups, scores, share, limits.floor), **planner.gone}
 
     whole, best = at(1.0), at(limits.floor)
-    if not limits.exceeded(whole[1]):
+    if not limits.exceeded(planner.usage(whole)):
         return whole
-    check_reachable(best[1], limits)
+    if limits.exceeded(planner.usage(best)):
+        raise BudgetError(out_of_reach(planner, limits, proven=True))
     low, high = limits.floor, 1.0
     for _ in range(STEPS):
         middle = (low + high) / 2
         found = at(middle)
-        if limits.exceeded(found[1]):
+        if limits.exceeded(planner.usage(found)):
             high = middle
         else:
             low, best = middle, found

@@ -73,6 +73,8 @@ def to_json(report: Report) -> dict[str, Any]:
                 "measured_ms": turn.measured_ms,
                 "size_bytes": turn.size_bytes,
                 "verdict": turn.verdict,
+                "importance": turn.importance,
+                "gap": turn.gap,
             }
             for turn in report.rounds
         ],

@@ -116,6 +116,8 @@ class RoundJson(TypedDict):
     measured_ms: Finite
     size_bytes: int
     verdict: Verdict
+    importance: NotRequired[Finite]
+    gap: NotRequired[Finite]
 
 
 class LayerJson(TypedDict):

@@ -133,6 +133,7 @@ def rounds(data: ReportJson) -> Table:
         "#plan, predicted",
         f"#program, {'estimated' if guess else 'measured'}",
         "#.pte size",
+        "#importance kept",
         "verdict",
     )
     rows = tuple(
@@ -142,6 +143,7 @@ def rounds(data: ReportJson) -> Table:
             show.ms(turn["predicted_ms"]),
             show.ms(turn["measured_ms"]),
             show.size(turn["size_bytes"]),
+            show.share(turn.get("importance")),
             turn["verdict"],
         )
         for index, turn in enumerate(data["rounds"], 1)

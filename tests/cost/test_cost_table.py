@@ -37,11 +37,18 @@ def test_keys_survive_json(op, shapes, attrs):
     assert key_from_json(key_to_json(key)) == key
 
 
-def test_samples_come_back_with_their_median(tmp_path, here):
+def test_samples_come_back_with_their_lower_quartile(tmp_path, here):
     table = CostTable(tmp_path / "deep" / "costs.sqlite")
     table.add([(KEY, (3.0, 1.0, 2.0))], here)
     assert CostTable(table.path).read([KEY, OTHER], here) == {KEY: (3.0, 1.0, 2.0)}
-    assert table.estimates([KEY, OTHER], here) == {KEY: 2.0}
+    assert table.estimates([KEY, OTHER], here) == {KEY: 1.0}
+
+
+def test_a_disturbed_turn_of_measuring_does_not_count(tmp_path, here):
+    table = CostTable(tmp_path / "costs.sqlite")
+    table.add([(KEY, (1.0, 1.01, 1.02, 1.03))], here)
+    table.add([(KEY, (1.6, 1.7, 1.8, 1.9))], here)
+    assert table.estimates([KEY], here)[KEY] < 1.03
 
 
 def test_measuring_again_adds_samples(tmp_path, here):

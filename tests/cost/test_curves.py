@@ -118,11 +118,14 @@ def test_equal_kernels_are_measured_once():
     assert len(grids(kernels, {"out": 32}, TILES)) == 1
 
 
-def test_an_op_outside_the_delegate_is_measured_at_full_width_only():
-    shape = (Extent(1), Extent(0, (("in", 1),)), Extent(8))
-    kernel = Kernel("portable:aten.chunk.default", ("chunk",), (shape,), (("call", "[]"),))
+def test_an_op_outside_the_delegate_is_measured_at_a_few_widths():
+    half = Extent(0, (("in", Fraction(1, 2)),))
+    shapes = (Extent(1), Extent(0, (("in", 1),)), Extent(8)), (half, half)
+    call = '[[{"tensor": 0}, {"sizes": 1}, 1], {}]'
+    kernel = Kernel("portable:aten.split_with_sizes.default", ("s",), shapes, (("call", call),))
     (grid,) = grids([kernel], {"in": 10}, TILES)
-    assert list(grid.keys) == [(80,)]
+    assert sorted(grid.keys) == [(32,), (48,), (80,)]
+    assert all(sum(key.shapes[1]) == key.shapes[0][1] for key in grid.keys.values())
 
 
 @pytest.mark.parametrize("tile", [1, 4, 8, 16, 32])
@@ -176,3 +179,28 @@ def test_a_width_that_is_a_product_of_two_groups_is_a_coordinate():
     kernel = Kernel("linear", ("linear",), ((Extent(1), inside),), attrs)
     (grid,) = grids([kernel], {"channels": 64, "heads": 4}, TILES)
     assert len(grid.axes[0]) > 1
+
+
+@given(st.integers(1, 96))
+def test_depthwise_channels_that_leave_lines_half_full_are_told_by_their_own_points(channels):
+    attrs = {
+        "dilation": (1, 1),
+        "groups": Extent(0, (("c", 1),)),
+        "kernel": (3, 3),
+        "out_channels": Extent(0, (("c", 1),)),
+        "padding": (1, 1, 1, 1),
+        "stride": (1, 1),
+    }
+    shape = (Extent(1), Extent(0, (("c", 1),)), Extent(8), Extent(8))
+    kernel = Kernel("dwconv", ("conv",), (shape,), tuple(sorted(attrs.items())))
+
+    def us(key):
+        out = key.shapes[0][1]
+        return ceil(out / 16) * 16 * (1.0 if out % 16 == 0 else 1.3)
+
+    tiles = Tiles(16, 16)
+    wanted = grids([kernel], {"c": 96}, tiles)
+    times = {key: us(key) for grid in wanted for key in grid.keys.values()}
+    cost = MeasuredCost((kernel,), {"c": 96}, {"c": 1}, assemble(wanted, times), tiles)
+    key = kernel.at({"c": channels})
+    assert cost.kernel_us(key) == pytest.approx(us(key))

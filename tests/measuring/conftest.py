@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from edgeprune.lowering import lower
+from edgeprune.measuring.bundle import CannotBuild, runner_bundle
 from edgeprune.records import Artifact, Graph, Target
 
 HOST = Target("host", "this machine", "xnnpack", "local", "fp32", 1, "measured")
@@ -85,3 +87,13 @@ def foreign(narrow: Lowered, folder: Path) -> Path:
     path = folder / "foreign.pte"
     path.write_bytes(edge.to_executorch().buffer)
     return path
+
+
+@pytest.fixture(scope="session")
+def native(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the C++ runner, built for this machine."""
+    try:
+        bundle = runner_bundle(platform.machine(), tmp_path_factory.mktemp("runners"))
+    except CannotBuild as error:
+        pytest.skip(f"the C++ runner cannot be built here: {error}")
+    return bundle.files[0].parent

@@ -19,7 +19,7 @@
 
 namespace {
 
-constexpr const char* kUsage = R"(edgeprune_runner time|execute|trace [options] PROGRAM.pte...
+constexpr const char* kUsage = R"(usage: edgeprune_runner time|execute|trace [options] PROGRAM.pte...
   time      latency samples of the programs, which take turns
   execute   run one program on inputs from files: --input FILE for each, --outputs PREFIX
   trace     run one program --rounds times under the event tracer: --etdump FILE

@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgeprune.checkpoint import read_checkpoint, write_checkpoint
 from edgeprune.data import Data, check_fit, epoch_batches, evaluate
 from edgeprune.data.evaluate import device_of
 from edgeprune.errors import EdgepruneError
-from edgeprune.objective import Objective, optimiser, rate
 from edgeprune.randomness import seeded
 from edgeprune.records import Graph, Metric, Progress, Recipe, silent
+from edgeprune.recovery.checkpoint import read_checkpoint, write_checkpoint
+from edgeprune.recovery.objective import Objective, optimiser, rate
 from edgeprune.sparsity import hold
 
 __all__ = ["Epoch", "TrainingSession", "Tuned", "finetune", "train"]

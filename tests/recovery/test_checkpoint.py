@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from edgeprune.checkpoint import read_checkpoint, write_checkpoint
 from edgeprune.errors import OutputError
+from edgeprune.recovery.checkpoint import read_checkpoint, write_checkpoint
 
 STATE = {"weights": {"w": torch.arange(3.0)}, "epoch": 4, "history": [(0, None, 0.5)]}
 

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from edgeprune.data import Data
-from edgeprune.objective import Objective, optimiser, rate
 from edgeprune.records import Recipe
+from edgeprune.recovery.objective import Objective, optimiser, rate
 
 X, Y = torch.randn(6, 4, generator=torch.Generator().manual_seed(1)), torch.arange(6) % 3
 TEACHER = nn.Linear(4, 3)

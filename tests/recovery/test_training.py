@@ -17,7 +17,7 @@ from edgeprune.data import Data, DataRequest, evaluate, load_data
 from edgeprune.errors import EdgepruneError, ModelError
 from edgeprune.graph import capture
 from edgeprune.records import Graph, Recipe
-from edgeprune.tune import TrainingSession, Tuned, finetune, train
+from edgeprune.recovery.training import TrainingSession, Tuned, finetune, train
 
 RECIPE = Recipe(epochs=3, lr=0.1, warmup=0.1, seed=3)
 
@@ -200,7 +200,7 @@ KILLED = dedent(
     from pathlib import Path
     import torch
     sys.path.insert(0, sys.argv[1])
-    from test_tune import RECIPE, DataRequest, TrainingSession, load_data, make_graph, train
+    from test_training import RECIPE, DataRequest, TrainingSession, load_data, make_graph, train
 
     torch.set_num_threads(1)
     data = load_data(DataRequest("digits", (1, 8, 8), batch_size=64))

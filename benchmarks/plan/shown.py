@@ -1,0 +1,118 @@
+"""Rows of benchmarks/plan as Markdown tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+Row = dict[str, Any]
+
+
+def shown(stage: str, rows: list[Row]) -> Iterator[str]:
+    """A table of one stage, and what it comes to."""
+    yield f"\n### {stage}\n"
+    yield from _STAGES[stage](rows)
+
+
+def _table(titles: list[str], lines: list[list[str]]) -> Iterator[str]:
+    yield "| " + " | ".join(titles) + " |"
+    yield "|" + " --- |" * len(titles)
+    for line in lines:
+        yield "| " + " | ".join(line) + " |"
+
+
+def _share(value: float | None, digits: int = 2) -> str:
+    return "none" if value is None else f"{100 * value:.{digits}f} %"
+
+
+def _front(rows: list[Row]) -> Iterator[str]:
+    titles = ["model", "scores", "speed-up", "ours", "NetAdapt", "one-sided", "uniform"]
+    titles += ["gap", "seconds (solving)", "latency used"]
+    lines = [
+        [
+            row["model"],
+            row["scores"],
+            f"{row['speedup']:g}x",
+            *(_share(row[rule]) for rule in ("ours", "netadapt", "one-sided", "uniform")),
+            _share(row["gap"], 3),
+            f"{row['seconds']} ({row['solving']})",
+            _share(row["used"], 1),
+        ]
+        for row in rows
+    ]
+    yield from _table(titles, lines)
+    good = sum(row["gap"] <= 0.01 and row["seconds"] <= 10 for row in rows)
+    yield f"\ngap at most 1 % within 10 s, tables included: {good} of {len(rows)}"
+
+
+def _large(rows: list[Row]) -> Iterator[str]:
+    titles = ["model", "groups", "kernels", "speed-up", "kept", "gap", "seconds (solving)", "how"]
+    lines = [
+        [
+            row["model"],
+            str(row["groups"]),
+            str(row["kernels"]),
+            f"{row['speedup']:g}x",
+            _share(row["ours"]),
+            _share(row["gap"], 3),
+            f"{row['seconds']} ({row['solving']})",
+            "; ".join([row["how"], *row["notes"]]),
+        ]
+        for row in rows
+    ]
+    yield from _table(titles, lines)
+
+
+def _solvers(rows: list[Row]) -> Iterator[str]:
+    ways = ("prices", "highs", "cp-sat")
+    titles = ["model", "speed-up", "columns"]
+    titles += [f"{way}: kept, gap, seconds" for way in ways]
+    lines = []
+    for row in rows:
+        line = [row["model"], f"{row['speedup']:g}x", str(row["columns"])]
+        for way in ways:
+            kept, gap, seconds = row.get(way, [None, None, None])
+            told = f"{_share(kept, 3)}, {_share(gap, 3)}, {seconds}"
+            line.append(told if way in row else "not installed")
+        lines.append(line)
+    yield from _table(titles, lines)
+
+
+def _measured(rows: list[Row]) -> Iterator[str]:
+    titles = ["model", "ratio", "used", "verdict", "rounds", "importance", "seconds", "load"]
+    lines = [
+        [
+            row["model"],
+            f"{row['ratio']:g}",
+            _share(row.get("used"), 1),
+            row.get("verdict", row.get("error", "")),
+            str(len(row.get("rounds", []))),
+            _share(row.get("importance")),
+            str(row.get("seconds", "")),
+            f"{row.get('load', 0):.1f}",
+        ]
+        for row in rows
+    ]
+    yield from _table(titles, lines)
+    hit = sum(0.95 <= row.get("used", 0) <= 1 and row.get("verdict") != "missed" for row in rows)
+    sure = sum(0.95 <= row.get("used", 0) <= 1 and row.get("verdict") == "met" for row in rows)
+    yield f"\nbetween 95 % and 100 %: {hit} of {len(rows)}, {sure} of them decided as met"
+
+
+def _blocks(rows: list[Row]) -> Iterator[str]:
+    for row in rows:
+        yield (
+            f"kept with {len(row['dropped'])} of {row['blocks']} blocks dropped: "
+            f"{_share(row['with'])}; without dropping: {_share(row['without'])} "
+            f"(gaps {_share(row['gap'][0], 3)} and {_share(row['gap'][1], 3)})"
+        )
+
+
+_STAGES: dict[str, Callable[[list[Row]], Iterator[str]]] = {
+    "front": _front,
+    "large": _large,
+    "solvers": _solvers,
+    "latency": _measured,
+    "size": _measured,
+    "blocks": _blocks,
+}
