@@ -49,30 +49,23 @@ def rewritten(exported: ExportedProgram) -> tuple[ExportedProgram, Mapping[str, 
     for file in REWRITE_FILES:
         import_module(f"edgeprune.lowering.rewrites.{file}")
     from edgeprune.lowering.rewrites.attention import unguarded
+    from edgeprune.lowering.rewrites.constants import folded
     from edgeprune.lowering.rewrites.movement import unexpanded
 
     # Functional first: a constant may be filled piece by piece, and folding knows no mutation.
     program = exported.run_decompositions({})
     before = _calls(program)
-    program = _folded(program)
-    folded = before.total() - _calls(program).total()
+    program = folded(program)
+    saved = before.total() - _calls(program).total()
     unguarded(program)
     unexpanded(program)
     table = {operator: function for operator, (_, function) in _REWRITES.items()}
-    program = _folded(program.run_decompositions(table))
-    applied = Counter({FOLDED: folded})
+    program = folded(program.run_decompositions(table))
+    applied = Counter({FOLDED: saved})
     for operator, number in (before - _calls(program)).items():
         if operator in _REWRITES:
             applied[_REWRITES[operator][0]] += number
     return program, {name: number for name, number in sorted(applied.items()) if number}
-
-
-def _folded(program: ExportedProgram) -> ExportedProgram:
-    """What depends on constants alone, computed."""
-    from executorch.exir.passes.constant_prop_pass import constant_prop_pass
-
-    folded: ExportedProgram = constant_prop_pass(program, custom_skip_targets=set())
-    return folded
 
 
 def _calls(program: ExportedProgram) -> Counter[Any]:
