@@ -1,4 +1,4 @@
-"""Every rewrite computes what the operator computes, and takes nodes out of the portable kernels."""
+"""Every rewrite computes what the operator computes, and the delegate takes more of the program."""
 
 from __future__ import annotations
 
@@ -80,12 +80,6 @@ CASES: dict[str, tuple[Body, tuple[int, ...], str]] = {
     "mean of tokens": (lambda x: x.mean(1), (2, 9, 8), "mean"),
     "sum over the outer": (lambda x: x.sum((0, 2), keepdim=True), (2, 9, 8), "sum"),
     "length": (lambda x: F.normalize(x, dim=1), (2, 9, 8), "vector norm"),
-    "layer norm": (lambda x: F.layer_norm(x, (4, 10)) * 2, (2, 5, 4, 10), "layer norm"),
-    "group norm": (
-        lambda x: F.group_norm(x, 2, torch.arange(4.0), torch.ones(4)),
-        (2, 4, 10, 3),
-        "group norm",
-    ),
     "attention": (
         lambda x: F.scaled_dot_product_attention(x, x + 1, x * 2, scale=0.3),
         (2, 4, 6, 5),
@@ -146,17 +140,6 @@ def test_mean_of_an_image_is_one_that_keeps_its_dimensions() -> None:
     torch.testing.assert_close(program.module()(x), x.mean((2, 3)))
     means = [n for n in program.graph.nodes if n.target is torch.ops.aten.mean.dim]
     assert [n.args[1:] for n in means] == [([2, 3], True)]
-
-
-def test_a_large_mean_costs_no_more_precision_than_in_eager() -> None:
-    def body(x: Tensor) -> Tensor:
-        return F.layer_norm(x + 300, (40,))
-
-    exported, x = program_of(body, (2, 5, 40))
-    program, _ = rewritten(exported)
-    true = F.layer_norm((x + 300).double(), (40,))
-    error = (program.module()(x) - true).abs().max()
-    assert error < 4 * (body(x) - true).abs().max()
 
 
 @pytest.mark.parametrize("step", [2, 3, 4])
