@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgeprune.channels import channel_groups as channel_groups
-    from edgeprune.cost import profile as profile
     from edgeprune.graph import capture as capture
     from edgeprune.lowering import lower as lower
     from edgeprune.measuring import measure as measure
+    from edgeprune.measuring.kernels import profile as profile
     from edgeprune.pipeline import fit as fit
     from edgeprune.planning import plan as plan
     from edgeprune.recovery import finetune as finetune
@@ -28,7 +28,7 @@ _HOME = {
     "capture": "graph",
     "channel_groups": "channels",
     "score": "scoring",
-    "profile": "cost",
+    "profile": "measuring.kernels",
     "plan": "planning",
     "prune": "surgery",
     "mask": "surgery",

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import fx
 
-from edgeprune.dataflow import Dataflow, owner, parameter_sizes, unread
+from edgeprune.dataflow import Dataflow, Readers, owner, parameter_sizes
 from edgeprune.graph import module_path
 from edgeprune.records import Block, Graph
 
@@ -40,7 +40,7 @@ def blocks(graph: Graph) -> tuple[Block, ...]:
 
 def _found(program: fx.GraphModule) -> tuple[Block, ...]:
     flow = Dataflow(program.graph)
-    parameters = parameter_sizes(program)
+    parameters, readers = parameter_sizes(program), Readers(program)
     pairs = [
         (node, branch)
         for node in flow.order
@@ -57,7 +57,7 @@ def _found(program: fx.GraphModule) -> tuple[Block, ...]:
             add.name,
             branch.name,
             tuple(node.name for node in nodes),
-            tuple(sorted(unread(program, set(nodes)))),
+            tuple(sorted(readers.unread(set(nodes)))),
         )
         for name, (add, branch), nodes in zip(names, pairs, dead, strict=True)
     )

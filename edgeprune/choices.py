@@ -31,6 +31,9 @@ CRITERIA: Mapping[str, Choice] = {
     "fisher": Choice(
         "second-order change of the loss, diagonal Fisher (OBD)", needs_data=True, in_loss=True
     ),
+    "refit": Choice(
+        "what a refit of later layers cannot bring back (OBS)", needs_data=True, in_loss=True
+    ),
     "activation": Choice("mean absolute activation", needs_data=True),
 }
 

@@ -5,13 +5,14 @@ Weights do not change latency, so all of this happens before an epoch is spent o
 
 from __future__ import annotations
 
+import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeprune.errors import BudgetError
-from edgeprune.lowering import lower
+from edgeprune.lowering import lower_for_latency
 from edgeprune.measuring import Effort, compare, speedup, verdict
 from edgeprune.planning import Known, Limits, planner_for, within
 from edgeprune.plans import Plan
@@ -149,7 +150,7 @@ def close_the_loop(
                 raise
             if any(plan.widths() == t.plan.widths() for t in tries):
                 break  # between two neighbouring steps of the staircase there is nothing
-            artifact = lower(prune(known.graph, plan), target, candidate)
+            artifact = lower_for_latency(prune(known.graph, plan), target, candidate)
             attempt = _measured(plan, artifact, baseline, (budget, target, asked_ms))
             tries.append(attempt)
             progress("plan", number + 1, ROUNDS, _told(attempt.round))
@@ -182,21 +183,32 @@ def _unused(best: _Try, full: Mapping[str, int]) -> tuple[str, ...]:
 def next_latency(limit_ms: float, points: tuple[tuple[float, float], ...]) -> float:
     """What to ask the cost model for next, given (asked, measured) latencies of earlier rounds.
 
-    The last round's error is taken for the error here; once there are rounds on both sides of the
-    goal, the answer lies between the nearest two (regula falsi).
+    The last round's error is taken for the error here. From two rounds on, the measured latency is
+    taken to go with a power of what was asked, as the two nearest to the goal have it; once there
+    are rounds on both sides of the goal, the answer lies between the nearest two of them.
     """
     goal = limit_ms * AIM
     over = [p for p in points if p[1] > goal]
     under = [p for p in points if p[1] <= goal]
     if not over or not under:
-        asked, measured = points[-1]
-        return asked * goal / measured
+        near = sorted(points, key=lambda p: abs(math.log(p[1] / goal)))[:2]
+        nearest: float = near[0][0] * (goal / near[0][1]) ** (1 / _power(near))
+        return nearest
     low = max(under, key=lambda p: p[0])
     high = min(over, key=lambda p: p[0])
     if high[0] <= low[0]:  # noise: the smaller one measured slower
         return low[0] * 0.5 + high[0] * 0.5
-    share = (goal - low[1]) / (high[1] - low[1])
+    asked: float = low[0] * (goal / low[1]) ** (1 / _power([low, high]))
+    share = (asked - low[0]) / (high[0] - low[0])
     return low[0] + min(max(share, 0.1), 0.9) * (high[0] - low[0])
+
+
+def _power(points: Sequence[tuple[float, float]]) -> float:
+    """How steeply measured latencies rise with asked ones; 1 where two points do not tell."""
+    if len(points) < 2 or points[0][0] == points[1][0]:
+        return 1.0
+    (one, first), (two, second) = points
+    return min(max(math.log(first / second) / math.log(one / two), 0.4), 2.5)
 
 
 def _point(attempt: _Try) -> tuple[float, float]:

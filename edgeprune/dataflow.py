@@ -102,21 +102,37 @@ def parameter_sizes(program: fx.GraphModule) -> dict[str, int]:
     return {name: p.numel() for name, p in program.named_parameters(remove_duplicate=False)}
 
 
-def unread(program: fx.GraphModule, gone: set[fx.Node]) -> set[str]:
-    """Names of parameters and buffers that nothing reads once the nodes in `gone` are away.
+class Readers:
+    """Which nodes read which parameters and buffers of a program."""
 
-    A module's tensors that were never read (counters of batch norms) go with its last one that was.
-    """
-    readers = [node for node in program.graph.nodes if node.op == "get_attr"]
-    stay = {str(node.target) for node in readers if node not in gone}
-    lost = {str(node.target) for node in readers} - stay
-    emptied = {owner(name) for name in lost} - {owner(name) for name in stay}
-    tensors = {
-        name
-        for named in (program.named_parameters, program.named_buffers)
-        for name, _ in named(remove_duplicate=False)
-    }
-    return {name for name in tensors if name in lost or owner(name) in emptied}
+    def __init__(self, program: fx.GraphModule) -> None:
+        self._nodes: dict[str, set[fx.Node]] = defaultdict(set)
+        for node in program.graph.nodes:
+            if node.op == "get_attr":
+                self._nodes[str(node.target)].add(node)
+        self._read: dict[str, set[str]] = defaultdict(set)
+        for name in self._nodes:
+            self._read[owner(name)].add(name)
+        self._held: dict[str, list[str]] = defaultdict(list)
+        for named in (program.named_parameters, program.named_buffers):
+            for name, _ in named(remove_duplicate=False):
+                self._held[owner(name)].append(name)
+
+    def unread(self, gone: set[fx.Node]) -> set[str]:
+        """Names of tensors that nothing reads once the nodes in `gone` are away.
+
+        A module's tensors that were never read (counters of batch norms) go with its last one that
+        was.
+        """
+        lost = {str(node.target) for node in gone if node.op == "get_attr"}
+        lost = {name for name in lost if self._nodes[name] <= gone}
+        emptied = {home for home in map(owner, lost) if self._read[home] <= lost}
+        return {
+            name
+            for home in set(map(owner, lost))
+            for name in self._held[home]
+            if name in lost or home in emptied
+        }
 
 
 def owner(name: str) -> str:

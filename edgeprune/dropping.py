@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import fx, nn
 
-from edgeprune.dataflow import Dataflow, unread
+from edgeprune.dataflow import Dataflow, Readers
 from edgeprune.records import Block
 
 aten = torch.ops.aten
@@ -26,7 +26,7 @@ def drop(module: fx.GraphModule, blocks: Iterable[Block]) -> None:
     """
     cuts = _cuts(module, blocks)
     dead = Dataflow(module.graph).without(cuts)
-    lost = unread(module, set(dead))
+    lost = Readers(module).unread(set(dead))
     places = [(add, 1 - add.args.index(branch)) for add, branch in cuts]
     for add, place in places:  # read late: the operand may be an addition that is gone by now
         stays = add.args[place]

@@ -208,8 +208,19 @@ def _as_module(program: ExportedProgram, trains: tuple[bool, ...]) -> fx.GraphMo
     graph.eliminate_dead_code()
     module = fx.GraphModule(unlifted, graph)
     own_tensors(module, unlifted, {})
+    _name_once(module)
     module.eval()
     return module
+
+
+def _name_once(module: fx.GraphModule) -> None:
+    """Read a tensor of several names under the first of them, as `named_parameters` has it."""
+    first = {id(t): name for name, t in [*module.named_parameters(), *module.named_buffers()]}
+    for node in module.graph.nodes:
+        if node.op == "get_attr":
+            path = str(node.target)
+            node.target = first.get(id(attribute(module, path)), path)
+    module.recompile()
 
 
 def _free_training_flags(graph: fx.Graph, trains: tuple[bool, ...]) -> None:

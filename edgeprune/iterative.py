@@ -60,6 +60,24 @@ def cut_further(before: Standing, plan: Plan, current: Graph) -> Standing:
     return Standing(current, whole, before.full, replace(before.full, groups=left), plan)
 
 
+def positions_left(before: Standing, plan: Plan) -> Positions:
+    """Which positions of the parameters of `before.current` stay when `plan` is cut, in the order
+    in which the smaller network has them."""
+    stay = kept_positions(before.whole, plan)
+    if before.plan is None:
+        return stay
+    held = kept_positions(before.whole, before.plan)
+    found: dict[tuple[str, int], NDArray[np.int64]] = {}
+    for key, wanted in stay.items():
+        own = held.get(key)
+        if own is not None:
+            at = np.full(int(own.max()) + 1, -1, dtype=np.int64)
+            at[own] = np.arange(len(own))
+            wanted = at[wanted]
+        found[key] = wanted
+    return found
+
+
 def _shrunk(group: ChannelGroup, plan: Plan, positions: Positions) -> ChannelGroup:
     """The group as the smaller network has it: fewer channels, at their new positions."""
     kept = np.array(plan.kept.get(group.name, range(group.size)), dtype=np.int64)

@@ -1,23 +1,26 @@
 """The stages of `fit`, in order: the page to read first.
 
 Every finished stage is kept in the run's directory; a second run reads it back and continues after
-the last one. What each stage does is in stages.py.
+the last one. What each stage does is in stages.py and mending.py.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import nn
 
-from edgeprune import findings, stages
+from edgeprune import findings, int8, mending, ranks, stages
 from edgeprune.channels import channel_groups
 from edgeprune.data import Data
 from edgeprune.footprint import layers
-from edgeprune.iterative import standing
+from edgeprune.iterative import positions_left, standing
 from edgeprune.measuring import speedup
 from edgeprune.models import LoadedModel
 from edgeprune.records import FitOptions, Progress, Report, silent
 from edgeprune.report import write_report
 from edgeprune.rounds import early_rounds
+from edgeprune.sparsity import sparsify
 from edgeprune.surgery import prune
 
 
@@ -37,7 +40,7 @@ def fit(
     """
     work = stages.begin(stages.loaded(model, data), data, options, progress)
 
-    graph, baseline_training = stages.train_baseline(work)
+    graph, baseline_training = mending.train_baseline(work)
     baseline_metric = stages.check(work, "check baseline", graph)
     groups = channel_groups(graph)
     baseline = stages.lower_baseline(work, graph)
@@ -46,24 +49,32 @@ def fit(
     scores = stages.score_channels(work, cut)
     plan, rounds = stages.make_plan(work, cut, (scores, cost, baseline))
 
-    pruned = prune(cut.whole, plan)
+    pruned = prune(cut.whole, replace(plan, sparsity=None))
     cut_metric = stages.check(work, "prune", pruned)
-    pruned, training = stages.recover(work, pruned, graph)
-    artifact = stages.lower_pruned(work, pruned)
+    last_cut = mending.Cut(cut.current, pruned, positions_left(cut, plan), cut_metric)
+    pruned, reached, mended = mending.mend(work, last_cut)
+    if plan.sparsity is not None:  # last, so that layers are refitted whole
+        pruned = sparsify(pruned, plan.sparsity)
+        reached = stages.check(work, "zeros", pruned)
+    reached_untrained = reached
+    pruned, training = mending.recover(work, pruned, graph)
+    final, in_int8, quantised = int8.quantised(work, pruned)
+    artifact = stages.lower_pruned(work, pruned, final)
 
     measured = stages.measure_both(work, baseline, artifact)
-    parity = stages.check_parity(work, pruned, artifact)
+    parity = stages.check_parity(work, final, artifact)
     tested = stages.test_both(work, graph, pruned)
+    tested_after = int8.tested(work, artifact, tested.after)
 
     before = findings.side(graph, baseline, measured.before, tested.before or baseline_metric)
-    last = training.after if training is not None else cut_metric
-    after = findings.side(pruned, artifact, measured.after, tested.after or last)
+    reached = in_int8 or (training.after if training is not None else reached)
+    after = findings.side(pruned, artifact, measured.after, tested_after or reached)
     options = work.options
     verdict, reasons = findings.final_verdict(measured, (before, after), options)
     ratio, interval = speedup(measured.before, measured.after)
     report = Report(
         model=work.model.name,
-        target=options.target,
+        target=work.final_target,
         verdict=verdict,
         reasons=reasons,
         budget=options.budget,
@@ -81,7 +92,12 @@ def fit(
                 "score": (None, work.criterion),
                 "plan": (None, findings.planned(plan, rounds)),
                 "prune": (cut_metric, "the cut alone, before any recovery"),
+                **mended,
+                "zeros": (reached_untrained, "single weights set to zero"),
                 "fine-tune": findings.outcome(training),
+                **quantised,
+                "test": (tested.after, "the pruned network on the test set"),
+                "test int8": (tested_after, "the int8 program itself on the test set"),
             },
         ),
         rounds=rounds,
@@ -92,10 +108,12 @@ def fit(
         notes=(
             *findings.dropped(plan.dropped),
             *plan.notes,
+            *((int8.COSTS_NOTE,) if options.quantize is not None else ()),
             *findings.notes(work.given, baseline_training, training),
             *(findings.on_zeros(before, after) if plan.sparsity is not None else ()),
         ),
         sparsity=plan.sparsity,
     )
-    write_report(report, options.out)
+    if ranks.is_first():
+        write_report(report, options.out)
     return report

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Verdict = Literal["met", "missed", "undecidable"]
+Optimiser = Literal["sgd", "adamw"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Widths = Mapping[str, int]
 """Channels kept, by group name; a dropped block is 0 under its `Block.key`."""
 
@@ -470,17 +472,29 @@ class Metric:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. Rates are for the batch size given; `distill` is the teacher's share."""
+    """How to train. None leaves a choice to the network (`recovery.recipes` says which).
+
+    Rates are for the batch size given; `distill` is the teacher's share of the loss. The gradients
+    of `accumulate` batches make one update. `ema` is the decay of the averaged weights that are
+    judged and kept in place of the last ones, 0 for none. `patience` is after how many epochs
+    without a better validation metric training stops, 0 for never. `precision` is that of the
+    forward pass: "fp32", "bf16", "fp16", or "auto": bf16 where the hardware has it, else fp32.
+    """
 
     epochs: int = 3
-    lr: float = 0.01
+    lr: float | None = None
+    optimiser: Optimiser | None = None
     momentum: float = 0.9
-    weight_decay: float = 5e-4
+    weight_decay: float | None = None
     warmup: float = 0.1
     distill: float = 0.5
     temperature: float = 4.0
     label_smoothing: float = 0.0
     clip: float = 5.0
+    accumulate: int = 1
+    ema: float = 0.0
+    patience: int = 0
+    precision: Precision = "fp32"
     seed: int = 0
 
 
@@ -499,6 +513,14 @@ class FitOptions:
     strategy: Strategy = "budget"
     rounds: int = 1
     """In how many cuts the channels go, with training between them (iterative pruning)."""
+    statistics: bool = True
+    """Whether batch norms get statistics of the cut network."""
+    reconstruction: bool = True
+    """Whether layers are refitted by least squares after a cut."""
+    samples: int = 512
+    """How many training samples these two look at, and int8 is calibrated on."""
+    quantize: Literal["int8"] | None = None
+    """Whether the final program is quantised; the baseline stays fp32."""
     seed: int = 0
     force: bool = False
     drop_blocks: bool = False

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from edgeprune import findings, stages
+from edgeprune import findings, mending, stages
 from edgeprune.closed_loop import AIM, latency_limit
-from edgeprune.iterative import Standing, cut_further, schedule
+from edgeprune.iterative import Standing, cut_further, positions_left, schedule
 from edgeprune.planning import Limits, plan_within
 from edgeprune.plans import Plan
 from edgeprune.records import Artifact, CostModel, Graph, Metric
@@ -26,7 +26,8 @@ def early_rounds(
 ) -> tuple[Standing, Known]:
     """All rounds but the last: where the cuts stand, and what the report says of each stage.
 
-    Every round is three stages of the run: "plan 1 of 3", "cut 1 of 3", "recover 1 of 3". Raises
+    Every round is five stages of the run: "plan 1 of 3", "cut 1 of 3", "statistics 1 of 3",
+    "reconstruct 1 of 3", "recover 1 of 3". Raises
     BudgetError before anything is trained if the final budget is predicted to be out of reach.
     """
     told: Known = {}
@@ -62,11 +63,14 @@ def early_rounds(
         plan = _planned(work, f"plan {of}", cut, (cost, limit, final))
         current = prune(cut.whole, plan)
         metric = stages.check(work, f"cut {of}", current)
+        this = mending.Cut(cut.current, current, positions_left(cut, plan), metric, f" {of}")
+        current, _, mended = mending.mend(work, this)
         current, training = _recovered(work, number, current, teacher)
         kept, all_of = sum(plan.widths().values()), sum(plan.sizes.values())
         told |= {
             f"plan {of}": (None, f"{kept} of {all_of} channels, {_predicted(plan)}"),
             f"cut {of}": (metric, "before any recovery"),
+            **mended,
             f"recover {of}": findings.outcome(training),
         }
         cut = cut_further(cut, plan, current)
@@ -78,10 +82,13 @@ def _planned(
 ) -> Plan:
     """A plan of the full network within the round's limits; the final ones are tried first."""
     cost, limit, final = asked
-
-    def compute() -> str:
+    scores = None
+    if not work.run.finished(name):
         work.progress(name, 0, 0, work.criterion)
         scores = score(cut.current, cut.left, work.criterion, work.data)
+
+    def compute() -> str:
+        assert scores is not None
         known = stages.known_of(work, cut, scores)
         if final is not None:
             plan_within(known, cost, final)
@@ -99,7 +106,7 @@ def _recovered(
         return current, None
     short = replace(recipe, epochs=max(1, recipe.epochs // work.options.rounds))
     stage = (f"recover {number} of {work.options.rounds}", f"weights-{number}.safetensors")
-    return stages.trained(work, stage, current, short, teacher)
+    return mending.trained(work, stage, current, short, teacher)
 
 
 def _predicted(plan: Plan) -> str:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from edgeprune import ranks
 from edgeprune.errors import OutputError
 from edgeprune.output import write_atomically
 
@@ -34,8 +35,13 @@ class Run:
     def open(cls, directory: Path, request: dict[str, Any], *, force: bool) -> Run:
         """The run that lives in `directory`, or a new one (always a new one with `force`).
 
-        Raises OutputError where another request's run lives there.
+        Raises OutputError where another request's run lives there. Where there are several
+        processes, all must see the same directory, and all get what the first one read.
         """
+        return ranks.one_for_all(lambda: cls._read(directory, request, force))
+
+    @classmethod
+    def _read(cls, directory: Path, request: dict[str, Any], force: bool) -> Run:
         request = json.loads(json.dumps(request, default=str))
         path = directory / "run.json"
         if force or not path.exists():
@@ -56,10 +62,19 @@ class Run:
             )
         return cls(directory, request, stages)
 
-    def stage(self, name: str, kind: type[Result], compute: Callable[[], Result]) -> Result:
+    def stage(
+        self,
+        name: str,
+        kind: type[Result],
+        compute: Callable[[], Result],
+        *,
+        together: bool = False,
+    ) -> Result:
         """What the stage found: read back if it is finished, else computed and kept.
 
-        `kind` is what `compute` returns: a record, a tuple of records, or plain JSON types.
+        `kind` is what `compute` returns: a record, a tuple of records, or plain JSON types. Where
+        there are several processes, the first one computes for all, unless they do it `together`;
+        the first one writes.
         """
         adapter: TypeAdapter[Result] = TypeAdapter(kind)
         kept = self.stages.get(name)
@@ -69,12 +84,14 @@ class Run:
             except (ValidationError, KeyError, TypeError):
                 del self.stages[name]  # written by another version: find it out again
         started = time.perf_counter()
-        found = compute()
+        found = compute() if together else ranks.one_for_all(compute)
         self.stages[name] = {
             "seconds": round(time.perf_counter() - started, 3),
             "found": adapter.dump_python(found, mode="json"),
         }
         self._write()
+        if together:
+            ranks.wait_for_all()  # what the first one wrote is there now
         return found
 
     def finished(self, name: str) -> bool:
@@ -90,6 +107,8 @@ class Run:
         return self.directory / name
 
     def _write(self) -> None:
+        if not ranks.is_first():
+            return
         text = json.dumps(
             {"schema": SCHEMA, "request": self.request, "stages": self.stages}, indent=1
         )

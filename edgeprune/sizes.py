@@ -135,6 +135,15 @@ def embedding(module: Any, calls: Calls) -> None:
     module.num_embeddings, module.embedding_dim = module.weight.shape
 
 
+@sizes(nn.RNNBase)
+def recurrent(module: Any, calls: Calls) -> None:
+    """Setting each weight again also renews the list that the layer runs on."""
+    module.hidden_size = module.weight_hh_l0.shape[1]
+    module.input_size = module.weight_ih_l0.shape[1]
+    for name in module._flat_weights_names:
+        setattr(module, name, getattr(module, name))
+
+
 @sizes(nn.PReLU)
 def prelu(module: nn.PReLU, calls: Calls) -> None:
     module.num_parameters = module.weight.numel()

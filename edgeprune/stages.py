@@ -8,19 +8,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 
+from edgeprune import ranks
 from edgeprune.blocks import blocks
 from edgeprune.closed_loop import Baseline, close_the_loop, judge
-from edgeprune.cost import profile
 from edgeprune.data import Data, evaluate
-from edgeprune.findings import Circumstances, Measured, Tested, Training
+from edgeprune.errors import EdgepruneError
+from edgeprune.findings import Circumstances, Measured, Tested
 from edgeprune.footprint import compressed_bytes
 from edgeprune.graph import capture, fingerprint
 from edgeprune.iterative import Standing
 from edgeprune.lowering import lower
 from edgeprune.measuring import Effort, compare, parity
+from edgeprune.measuring.kernels import profile
 from edgeprune.models import LoadedModel
 from edgeprune.output import write_atomically
 from edgeprune.planning import Blocks, Known
@@ -36,17 +37,14 @@ from edgeprune.records import (
     Metric,
     Parity,
     Progress,
-    Recipe,
     Round,
     Scores,
     Target,
 )
-from edgeprune.recovery.training import TrainingSession, train
 from edgeprune.run import Run
 from edgeprune.scoring import score, score_blocks
 from edgeprune.sparsity import check_sparsity
 
-BASELINE_LR = 0.05
 PARITY_SAMPLES = 32
 
 
@@ -61,6 +59,12 @@ class Work:
     graph: Graph
     """The model as it came."""
     run: Run
+
+    @property
+    def final_target(self) -> Target:
+        """The target of the final program: in the data type asked for."""
+        target, dtype = self.options.target, self.options.quantize
+        return target if dtype is None else replace(target, dtype=dtype)
 
     @property
     def criterion(self) -> str:
@@ -92,6 +96,14 @@ def loaded(model: LoadedModel | nn.Module, data: Data | None) -> LoadedModel:
 def begin(model: LoadedModel, data: Data | None, options: FitOptions, progress: Progress) -> Work:
     """Capture the model and open the run's directory, continuing what it holds."""
     options = replace(options, budget=_within(options.budget, options.target))
+    if options.target.dtype == "int8":  # its baseline is the network as it came, in fp32
+        target = replace(options.target, dtype="fp32")
+        options = replace(options, target=target, quantize="int8")
+    if options.quantize is not None and data is None:
+        raise EdgepruneError(
+            f"{options.quantize} needs data to be calibrated on: pass --data, or leave --quantize "
+            "out"
+        )
     if options.sparsity is not None:
         check_sparsity(options.sparsity)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -100,11 +112,13 @@ def begin(model: LoadedModel, data: Data | None, options: FitOptions, progress: 
     request = {
         "model": model.name,
         "graph": fingerprint(graph),
-        "weights": _weights_key(graph),
+        "weights": weights_key(graph),
         "data": None if data is None else data.name,
         "target": asdict(options.target),
         "budget": asdict(options.budget),
         "recipe": asdict(options.recipe),
+        "quantize": options.quantize,
+        "without labels": [options.statistics, options.reconstruction, options.samples],
         "baseline epochs": options.baseline_epochs,
         "criterion": _criterion(options, data),
         "drop blocks": options.drop_blocks,
@@ -116,23 +130,14 @@ def begin(model: LoadedModel, data: Data | None, options: FitOptions, progress: 
         "rounds": options.rounds,
     }
     run = Run.open(options.out, request, force=options.force)
-    if options.force:
-        for left in options.out.glob(".*.checkpoint"):
-            left.unlink()
+    if options.force and ranks.is_first():
+        for kind in ("checkpoint", "safetensors"):
+            for left in options.out.glob(f".*.{kind}"):
+                left.unlink()
     return Work(model, data, options, progress, graph, run)
 
 
 # --- the baseline ------------------------------------------------------------------------------
-
-
-def train_baseline(work: Work) -> tuple[Graph, Training | None]:
-    """The network that everything is compared with: weights that came with the model stay, fresh
-    ones are trained first where there is data."""
-    epochs = work.options.baseline_epochs
-    if work.model.has_weights or work.data is None or not epochs:
-        return work.graph, None
-    recipe = Recipe(epochs=epochs, lr=BASELINE_LR, distill=0.0, seed=work.options.seed)
-    return trained(work, ("train baseline", "baseline.safetensors"), work.graph, recipe)
 
 
 def check(work: Work, stage: str, graph: Graph) -> Metric | None:
@@ -145,7 +150,7 @@ def check(work: Work, stage: str, graph: Graph) -> Metric | None:
         work.progress(stage, 0, 0, "metric on the validation split")
         return evaluate(graph.program, data.validation, data)
 
-    return work.run.stage(stage, Metric, compute)
+    return work.run.stage(stage, Metric, compute, together=True)
 
 
 def lower_baseline(work: Work, graph: Graph) -> Artifact:
@@ -163,7 +168,8 @@ def lower_baseline(work: Work, graph: Graph) -> Artifact:
 
 def profile_costs(work: Work, graph: Graph, groups: ChannelGroups) -> CostModel:
     """The cost of every kernel; kept in the user's table, so a second time takes a second."""
-    return profile(graph, work.options.target, groups, progress=work.progress)
+    target = work.options.target
+    return ranks.first_before_others(lambda: profile(graph, target, groups, progress=work.progress))
 
 
 def score_channels(work: Work, cut: Standing) -> Scores | None:
@@ -187,7 +193,8 @@ def make_plan(
         base = measured_baseline(work, baseline)
         basis = known_of(work, cut, scores)
         floor = work.options.floor
-        found = close_the_loop(basis, cost, base, (budget, target), work.progress, floor=floor)
+        wanted = budget, work.final_target
+        found = close_the_loop(basis, cost, base, wanted, work.progress, floor=floor)
         rounds, how = work.options.rounds, found.plan.strategy
         plan = replace(
             found.plan,
@@ -235,48 +242,7 @@ def _blocks(work: Work, graph: Graph) -> Blocks:
     return Blocks(found, score_blocks(graph, found, in_loss))
 
 
-# --- recovery ----------------------------------------------------------------------------------
-
-
-def recover(work: Work, pruned: Graph, teacher: Graph) -> tuple[Graph, Training | None]:
-    """weights.safetensors: fine-tuned with the full network as teacher, where there is data."""
-    if work.data is None or not work.options.recipe.epochs:
-        _save_weights(work.run.file("weights.safetensors"), pruned)
-        return pruned, None
-    stage = ("fine-tune", "weights.safetensors")
-    return trained(work, stage, pruned, work.options.recipe, teacher)
-
-
-def trained(
-    work: Work,
-    stage: tuple[str, str],
-    graph: Graph,
-    recipe: Recipe,
-    teacher: Graph | None = None,
-) -> tuple[Graph, Training]:
-    """`graph` with the weights that training gave it; `stage` is its name and its weights file."""
-    data, (name, kept) = work.data, stage
-    assert data is not None
-
-    checkpoint = work.run.file(f".{name.replace(' ', '-')}.checkpoint")
-
-    def compute() -> Training:
-        session = TrainingSession(
-            path=checkpoint, key=_weights_key(graph), progress=work.progress, stage=name
-        )
-        module = None if teacher is None else teacher.program
-        tuned = train(graph, data, recipe, teacher=module, session=session)
-        _save_weights(work.run.file(kept), tuned.graph)
-        epochs = len(tuned.history) - 1
-        return Training(tuned.history[0].metric, tuned.metric, epochs, tuned.notes)
-
-    found = work.run.stage(name, Training, compute)
-    checkpoint.unlink(missing_ok=True)
-    graph.program.load_state_dict(load_file(work.run.file(kept)))
-    return graph, found
-
-
-def _weights_key(graph: Graph) -> str:
+def weights_key(graph: Graph) -> str:
     """Tells weights apart: their sum and the sum of their squares, to ten digits."""
     tensors = [t.double() for t in graph.program.state_dict().values() if t.is_floating_point()]
     total = sum(float(t.sum()) for t in tensors)
@@ -284,21 +250,16 @@ def _weights_key(graph: Graph) -> str:
     return f"{total:.9e} {squares:.9e}"
 
 
-def _save_weights(path: Path, graph: Graph) -> None:
-    state = {key: t.detach().contiguous().clone() for key, t in graph.program.state_dict().items()}
-    write_atomically(path, lambda beside: save_file(state, beside))
-
-
 # --- the result --------------------------------------------------------------------------------
 
 
-def lower_pruned(work: Work, pruned: Graph) -> Artifact:
-    """model.pt2 and model.pte"""
+def lower_pruned(work: Work, pruned: Graph, final: Graph) -> Artifact:
+    """model.pt2 of the pruned network, and model.pte of what becomes of it (in int8, say)."""
 
     def compute() -> Artifact:
         work.progress("lower", 0, 0, work.options.target.name)
         _save_program(work.run.file("model.pt2"), pruned)
-        return _compressed(lower(pruned, work.options.target, work.run.file("model.pte")))
+        return _compressed(lower(final, work.final_target, work.run.file("model.pte")))
 
     return work.run.stage("lower", Artifact, compute)
 
@@ -371,7 +332,7 @@ def test_both(work: Work, graph: Graph, pruned: Graph) -> Tested:
             evaluate(graph.program, data.test, data), evaluate(pruned.program, data.test, data)
         )
 
-    return work.run.stage("test", Tested, compute)
+    return work.run.stage("test", Tested, compute, together=True)
 
 
 def _within(budget: Budget, target: Target) -> Budget:

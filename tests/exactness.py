@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from kept_statistics import KeptStatistics
 from networks import random_plan
+from stale import stale_constants
 from torch import Tensor, nn
 
 from edgeprune import capture, channel_groups, prune
@@ -58,11 +59,14 @@ def captured(model: nn.Module, *inputs: Tensor) -> Checked:
 
 
 def check(model: nn.Module, *inputs: Tensor, seeds: range = range(6)) -> Checked:
-    """Random plans of a model, each exact; returns what was captured."""
+    """Random plans of a model, each exact and none with a stale constant; returns what was
+    captured."""
     checked = captured(model, *inputs)
     for seed in seeds:
-        found = checked.error(random_plan(checked.groups, seed), *map(_noise, inputs))
+        plan = random_plan(checked.groups, seed)
+        found = checked.error(plan, *map(_noise, inputs))
         assert found < EXACT, f"seed {seed}: off by {found:.2g}"
+    assert stale_constants(prune(checked.graph, plan), anew=False) == []
     return checked
 
 

@@ -32,7 +32,9 @@ class KeptStatistics(fx.Interpreter):
         self.original = {node.name: node for node in graph.program.graph.nodes}
 
     def run_node(self, n: fx.Node) -> Any:
-        node = self.original[n.name]
+        node = self.original.get(n.name)
+        if node is None:  # what zeroes a dropped branch
+            return super().run_node(n)
         special = _SPECIAL.get(n.target)
         if special is not None and node in self.left.analysis.crossed:
             args, kwargs = self.fetch_args_kwargs_from_env(n)
@@ -130,9 +132,10 @@ def _reduced(run: KeptStatistics, node: fx.Node, op: Any, args: Any, kwargs: Any
     x, dims = named.pop("self"), named.pop("dim")
     dims = sorted(d % x.dim() for d in ([dims] if isinstance(dims, int) else dims))
     keep = named.pop("keepdim", False)
-    crossing = [d for d in dims if not bool(run.kept_by_part(node.args[0], d).all())]
+    crossing = [d for d in dims if not run.kept_by_part(node.args[0], d).all()]
     if not crossing:
-        return op(x, dims, keepdim=keep, **named)
+        return op(*args, **kwargs)
+    assert len(crossing) == 1
     (at,) = crossing
 
     def reduce(t: Tensor) -> Tensor:
@@ -180,23 +183,6 @@ def _extreme(run: KeptStatistics, node: fx.Node, op: Any, args: Any, kwargs: Any
     return (made.unsqueeze(dim) if keep else made), None
 
 
-def _reduced_twice(run: KeptStatistics, node: fx.Node, op: Any, args: Any, kwargs: Any) -> Any:
-    return tuple(
-        _reduced(run, node, _Part(op, i), args, kwargs) for i in range(len(op._schema.returns))
-    )
-
-
-class _Part:
-    """One result of an op that has several."""
-
-    def __init__(self, op: Any, index: int) -> None:
-        self._schema, self.op, self.index = op._schema, op, index
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
-        made: Tensor = self.op(*args, **kwargs)[self.index]
-        return made
-
-
 _SUMS = {
     aten.linear.default, aten.conv1d.default, aten.conv2d.default, aten.conv3d.default,
     aten.matmul.default, aten.bmm.default, aten.mm.default, aten.einsum.default,
@@ -215,14 +201,6 @@ _SPECIAL: dict[Any, Callable[..., Tensor]] = {
     aten.log_softmax.int: _log_softmax,
     aten.mean.dim: _reduced,
     aten.amax.default: _reduced,
-    aten.amin.default: _reduced,
     aten.var.correction: _reduced,
     aten.std.correction: _reduced,
-    aten.std.dim: _reduced,
-    aten.var.dim: _reduced,
-    aten.logsumexp.default: _reduced,
-    aten.var_mean.dim: _reduced_twice,
-    aten.var_mean.correction: _reduced_twice,
-    aten.std_mean.dim: _reduced_twice,
-    aten.std_mean.correction: _reduced_twice,
 }

@@ -408,7 +408,8 @@ class SpatialTransformer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         xs = self.localization(x)
         theta = self.fc_loc(xs.view(-1, 10 * 4 * 4)).view(-1, 2, 3)
-        x = F.grid_sample(x, F.affine_grid(theta, x.size()))
+        grid = F.affine_grid(theta, x.size(), align_corners=False)
+        x = F.grid_sample(x, grid, align_corners=False)
         x = F.relu(self.drop(self.conv(x)))
         return F.log_softmax(self.fc(x.mean((2, 3))), dim=1)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeprune.closed_loop import AIM, judge, latency_limit, next_latency, worst
+from edgeprune.closed_loop import AIM, ROUNDS, judge, latency_limit, next_latency, worst
 from edgeprune.records import Budget, Conditions, Measurement
 
 CONDITIONS = Conditions("host", "cpu", "r", "xnnpack", "fp32", 1, None, None, None, 0.0, "now")
@@ -61,11 +61,11 @@ def test_the_worst_verdict_counts() -> None:
 
 @given(true=st.floats(0.3, 3.0), bend=st.floats(0.7, 1.3))
 def test_asking_again_closes_in_on_the_budget(true: float, bend: float) -> None:
-    """A device that takes true * asked ** bend: five rounds are enough to come within 5 %."""
+    """A device that takes true * asked ** bend: the rounds there are come within 5 %."""
     limit = 1.0
     points: list[tuple[float, float]] = []
     asked = limit * AIM
-    for _ in range(5):
+    for _ in range(ROUNDS):
         took = true * asked**bend
         points.append((asked, took))
         if 0.95 <= took <= 1.0:

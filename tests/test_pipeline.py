@@ -81,7 +81,8 @@ def test_the_report_has_everything(finished: tuple[Path, dict]) -> None:
     assert report["speedup"] > 1
     names = [stage["name"] for stage in report["stages"]]
     assert names == [
-        "train baseline", "check baseline", "lower baseline", "plan", "prune", "fine-tune",
+        "train baseline", "check baseline", "lower baseline", "plan", "prune", "statistics",
+        "reconstruct", "fine-tune",
         "lower", "measure", "check parity", "test",
     ]  # fmt: skip
     assert report["baseline"]["metric"]["value"] > 15

@@ -60,9 +60,11 @@ def test_every_round_is_in_the_report(finished: tuple[Path, Report]) -> None:
     names = [stage.name for stage in report.stages]
     assert names == [
         "check baseline", "lower baseline", "schedule",
-        "plan 1 of 3", "cut 1 of 3", "recover 1 of 3",
-        "plan 2 of 3", "cut 2 of 3", "recover 2 of 3",
-        "plan", "prune", "fine-tune", "lower", "measure", "check parity", "test",
+        "plan 1 of 3", "cut 1 of 3", "statistics 1 of 3", "reconstruct 1 of 3", "recover 1 of 3",
+        "plan 2 of 3", "cut 2 of 3", "statistics 2 of 3", "reconstruct 2 of 3", "recover 2 of 3",
+        "plan", "prune", "statistics", "reconstruct", "zeros", "fine-tune", "lower",
+        "measure",
+        "check parity", "test",
     ]  # fmt: skip
     told = {stage.name: stage for stage in report.stages}
     for name in ("cut 1 of 3", "recover 1 of 3", "cut 2 of 3", "recover 2 of 3"):

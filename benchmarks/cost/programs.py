@@ -114,7 +114,7 @@ def _permuted(groups: ChannelGroups, seed: int) -> dict[str, int]:
         for group in family:
             each = group.size // group.parts
             if not taken.get(group.size):
-                fewest = max(1, each // 4)
+                fewest = max(min(2, each), each // 4)  # one channel is another kernel
                 taken[group.size] = rng.permutation(np.arange(fewest, max(each, 2))).tolist()
             wanted[group.name] = float(taken[group.size].pop() * group.parts)
         widths.update(nearest(family, groups.equal_counts, wanted))

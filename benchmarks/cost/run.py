@@ -92,7 +92,7 @@ def build_stage(run: Run) -> None:
     """Every plan's program, from the two true ones."""
     for model in run.models:
         folder = run.folder(model)
-        if all((folder / f"plan{n}.json").exists() for n in run.plans):
+        if all((folder / f"plan{n}.pte").exists() for n in run.plans):
             continue
         what = subject(model)
         template = learn(

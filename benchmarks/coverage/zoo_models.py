@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import timm_models
 import torch
 import torchvision
 from networks import lively
@@ -48,7 +49,7 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
     "inception_v3": {"aux_logits": False, "init_weights": False},
 }
 
-SETS = ("classification", "segmentation", "video", "detection")
+SETS = ("classification", "segmentation", "video", "detection", "timm")
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ class Entry:
 
 
 def zoo() -> dict[str, Entry]:
-    """All models of torchvision's four sets by name, in torchvision's order.
+    """All models of torchvision's four sets by name, in torchvision's order; then timm's, if it is
+    installed.
 
     A detection model is there whole, and in the parts that have no data-dependent shapes: `/dense`
     is the backbone with the head that slides over it, `/regions` the head of a single region.
@@ -88,6 +90,8 @@ def zoo() -> dict[str, Entry]:
                     entries.append(
                         Entry(f"{name}/regions", kind, _maker(name, kind, Regions), (256, 7, 7))
                     )
+    for name, shape in timm_models.inputs().items() if timm_models.is_installed() else ():
+        entries.append(Entry(f"timm/{name}", "timm", timm_models.maker(name, awake), shape))
     return {entry.name: entry for entry in entries}
 
 

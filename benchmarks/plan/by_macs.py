@@ -27,6 +27,8 @@ class ByMacs:
     kernels: tuple[Kernel, ...]
     sizes: dict[str, int]
     parts: dict[str, int]
+    factor: float = 1.0
+    offset_bytes: int = 0
 
     @classmethod
     def of(cls, graph: Graph, groups: ChannelGroups) -> ByMacs:
@@ -47,13 +49,15 @@ class ByMacs:
         return _US_PER_KERNEL + macs * _US_PER_MAC + elements * _US_PER_ELEMENT
 
     def kernel_bytes(self, key: KernelKey) -> int:
-        return weight_bytes(key)
+        return weight_bytes(key) + 540 if key.shapes else 0
 
     def latency_ms(self, widths: Widths) -> float:
-        return sum(self.kernel_us(kernel.at(widths)) for kernel in self.kernels) / 1000
+        total = sum(self.kernel_us(kernel.at(widths)) for kernel in self.kernels)
+        return self.factor * total / 1000
 
     def size_bytes(self, widths: Widths) -> int:
-        return sum(self.kernel_bytes(kernel.at(widths)) for kernel in self.kernels)
+        kernels = sum(self.kernel_bytes(kernel.at(widths)) for kernel in self.kernels)
+        return kernels + self.offset_bytes
 
     def steps(self, group: str) -> tuple[int, ...]:
         size, parts = self.sizes[group], self.parts[group]
@@ -62,10 +66,11 @@ class ByMacs:
         return tuple(sorted(found))
 
     def corrected(self, widths: Widths, measured_ms: float) -> ByMacs:
-        return self
+        return replace(self, factor=self.factor * measured_ms / self.latency_ms(widths))
 
     def size_corrected(self, widths: Widths, measured_bytes: int) -> ByMacs:
-        return self
+        more = measured_bytes - self.size_bytes(widths)
+        return replace(self, offset_bytes=self.offset_bytes + more)
 
     def with_blocks(self, blocks: Sequence[Block]) -> ByMacs:
         return replace(self, kernels=in_blocks(self.kernels, blocks))

@@ -1,5 +1,6 @@
 """What issue 5 claims of the planner, printed as tables: python benchmarks/plan/run.py STAGE...
 
+    costs      measure the kernels that the others need
     front      gap, seconds and importance kept beside greedy, one-sided and uniform (table 2)
     solvers    the same programmes by HiGHS alone, by CP-SAT where it is installed, and as shipped
     large      resnet152, efficientnet_b7, swin_b, densenet201, by costs that need no measuring
@@ -26,13 +27,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from by_macs import ByMacs
 from cases import MEASURED, SIZED, build
 from safetensors.torch import load_file
 
 from edgeprune import capture, channel_groups
 from edgeprune.blocks import blocks
 from edgeprune.closed_loop import AIM, Baseline, close_the_loop
-from edgeprune.cost import MeasuredCost, host_conditions, profile
+from edgeprune.cost import host_conditions, profile
 from edgeprune.errors import BudgetError
 from edgeprune.lowering import lower
 from edgeprune.measuring import Effort, compare
@@ -40,7 +42,7 @@ from edgeprune.planning import Blocks, Known, Limits
 from edgeprune.planning.levels import Choices
 from edgeprune.planning.planner import Planner
 from edgeprune.planning.tabulate import tabulated
-from edgeprune.records import Budget, ChannelGroups, Graph, Scores
+from edgeprune.records import Budget, ChannelGroups, CostModel, Graph, Scores
 from edgeprune.scoring import score, score_blocks
 from edgeprune.targets import load_target
 
@@ -81,19 +83,24 @@ class Bench:
         self.only = arguments.only
         self.most = arguments.most
         self.checkpoint = arguments.checkpoint
+        self.formula = arguments.formula
         self.target = load_target("host")
-        self._known: dict[str, tuple[Graph, ChannelGroups, MeasuredCost]] = {}
+        self._known: dict[str, tuple[Graph, ChannelGroups, CostModel]] = {}
 
     def wants(self, name: str) -> bool:
         return not self.only or name in self.only
 
-    def network(self, name: str) -> tuple[Graph, ChannelGroups, MeasuredCost]:
+    def network(self, name: str) -> tuple[Graph, ChannelGroups, CostModel]:
         if name not in self._known:
             self._known.clear()
             module, shape = build(name)
             graph = capture(module, (torch.zeros(shape),), name=name)
             groups = channel_groups(graph)
-            self._known[name] = graph, groups, profile(graph, self.target, groups, table=self.table)
+            if self.formula:
+                self._known[name] = graph, groups, ByMacs.of(graph, groups)
+            else:
+                cost = profile(graph, self.target, groups, table=self.table)
+                self._known[name] = graph, groups, cost
         return self._known[name]
 
 
@@ -146,6 +153,7 @@ def front(bench: Bench) -> None:
                     "used": chosen.usage.latency_ms / limit,
                     "how": chosen.proof.how,
                     "notes": list(chosen.proof.notes),
+                    "costs": "by formula" if bench.formula else "measured",
                     "load": host_conditions("xnnpack", "fp32", 1).load,
                 }
             )
@@ -153,8 +161,6 @@ def front(bench: Bench) -> None:
 
 def large(bench: Bench) -> None:
     """Networks of hundreds of kernels, costs by multiply-accumulates: only the solver is tried."""
-    from by_macs import ByMacs
-
     for name in LARGE:
         todo = [x for x in SPEEDUPS if bench.rows.missing(stage="large", model=name, speedup=x)]
         if not bench.wants(name) or not todo:
@@ -296,7 +302,20 @@ def blocks_or_not(bench: Bench) -> None:
     )
 
 
+def costs(bench: Bench) -> None:
+    """Measures the kernels that the other stages need, and nothing else."""
+    names = dict.fromkeys([*(name for name, _ in (*MEASURED, *SIZED)), *FRONT])
+    for name in names:
+        if bench.wants(name) and bench.rows.missing(stage="costs", model=name):
+            start = time.monotonic()
+            _, groups, cost = bench.network(name)
+            full = cost.latency_ms(groups.full_widths())
+            seconds = round(time.monotonic() - start, 1)
+            bench.rows.add({"stage": "costs", "model": name, "full_ms": full, "seconds": seconds})
+
+
 STAGES: dict[str, Callable[[Bench], None]] = {
+    "costs": costs,
     "front": front,
     "large": large,
     "solvers": solvers,
@@ -311,10 +330,11 @@ def tables(rows: Rows) -> Iterator[str]:
     from shown import shown
 
     conditions = host_conditions("xnnpack", "fp32", 1)
-    yield f"{conditions.cpu}, {conditions.runtime}, torch {torch.__version__}, numpy "
-    yield f"{np.__version__}, Python {platform.python_version()}"
+    versions = f"torch {torch.__version__}, numpy {np.__version__}"
+    python = f"Python {platform.python_version()}"
+    yield f"{conditions.cpu}, {conditions.runtime}, {versions}, {python}"
     for stage in STAGES:
-        if rows.of(stage):
+        if stage != "costs" and rows.of(stage):
             yield from shown(stage, rows.of(stage))
 
 
@@ -329,6 +349,7 @@ def main() -> None:
     parser.add_argument("--costs", type=Path, default=None, help="cost table (the user's own)")
     parser.add_argument("--only", nargs="*", default=[], help="these networks only")
     parser.add_argument("--checkpoint", type=Path, help="weights of ResNet-56 (.safetensors)")
+    parser.add_argument("--formula", action="store_true", help="costs by formula, not measured")
     parser.add_argument("--most", type=int, default=-1, help="at most so many measured pairs")
     bench = Bench(arguments := parser.parse_args())
     for stage in arguments.stages:

@@ -27,7 +27,7 @@ def _share(value: float | None, digits: int = 2) -> str:
 
 def _front(rows: list[Row]) -> Iterator[str]:
     titles = ["model", "scores", "speed-up", "ours", "NetAdapt", "one-sided", "uniform"]
-    titles += ["gap", "seconds (solving)", "latency used"]
+    titles += ["gap", "seconds (solving)", "latency used", "costs", "load"]
     lines = [
         [
             row["model"],
@@ -37,6 +37,8 @@ def _front(rows: list[Row]) -> Iterator[str]:
             _share(row["gap"], 3),
             f"{row['seconds']} ({row['solving']})",
             _share(row["used"], 1),
+            row.get("costs", "measured"),
+            f"{row['load']:.0f}",
         ]
         for row in rows
     ]

@@ -49,7 +49,8 @@ class Analysis:
     before any was pinned. `parameters[name]` holds one vector of ids per dimension (None where the
     size is 1); `roles[name, dim]` is "out" or "in"; `held` has every node's value; `made` the ids
     that nodes made themselves, by (node name, key); `choices` what nodes chose; `crossed` the ids
-    that each node computes a statistic over, and those over which it does inside of parts only.
+    that each node computes a statistic over, and those over which it does inside of parts only;
+    `buffers` names which of `parameters` are not trained.
     """
 
     held: dict[fx.Node, Any]
@@ -63,6 +64,7 @@ class Analysis:
     made: dict[tuple[str, str], Tensor]
     choices: dict[tuple[str, str], bool]
     crossed: dict[fx.Node, tuple[Ids, Ids]]
+    buffers: frozenset[str] = frozenset()
 
     def class_of(self, ids: Tensor) -> Ids:
         """Classes of a tensor of ids."""
@@ -123,6 +125,7 @@ class _Union(Flow):
                 node: (_unique(self.crossed, node), _unique(self.crossed_within, node))
                 for node in {**self.crossed, **self.crossed_within}
             },
+            buffers=frozenset(name for name, _ in self.module.named_buffers()),
         )
 
     def constant(self, node: fx.Node) -> Value:

@@ -7,7 +7,17 @@ from typing import Any
 
 import torch
 
-from edgeprune.channels.core import Flow, Label, Shape, Value, aten, labelled, rule, spread
+from edgeprune.channels.core import (
+    Flow,
+    Label,
+    Shape,
+    Value,
+    aten,
+    labelled,
+    rule,
+    spread,
+    values_in,
+)
 from edgeprune.channels.layout import Split
 
 CROSSES = "several kinds of channels meet in one contraction"
@@ -218,3 +228,15 @@ def embedding(flow: Flow, weight: Value, indices: Value, *args: Any, **kwargs: A
     return labelled(
         shape, [] if columns is None else [Label(spread(columns, len(shape) - 1, shape))]
     )
+
+
+@rule(aten.embedding_bag.padding_idx, aten.embedding_bag.default)
+def embedding_bag(flow: Flow, weight: Value, indices: Value, *args: Any) -> tuple[Value, ...]:
+    """Ids (V, C) → (bags, C), and three tensors of bookkeeping."""
+    for value in values_in(args):
+        flow.pin_all(value, "used as an index")
+    columns = embedding(flow, weight, indices)
+    shapes = flow.node.meta["shape"]
+    shape = (*shapes[0][:-1], weight.shape[1])
+    labels = [Label(spread(label.along(-1), 1, shape)) for label in columns.labels]
+    return (labelled(shape, labels), *(Value(tuple(other)) for other in shapes[1:]))

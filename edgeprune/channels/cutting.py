@@ -176,7 +176,20 @@ def cut(flow: Flow, x: Value, dim: int, start: int, end: int) -> Value:
         return Value(x.shape, x.labels)
     if start == end:
         return Value(shape)  # nothing of it is there to be removed
-    return labelled(shape, [_cut(flow, label, shape, dim, start) for label in x.labels])
+    labels = [_cut(flow, label, shape, dim, start) for label in x.labels]
+    if end - start == 1:  # a dimension of one has no channels: what is there stays
+        for label in x.varying(dim):
+            _pin_one(flow, label, dim, start)
+    return labelled(shape, labels)
+
+
+def _pin_one(flow: Flow, label: Label, dim: int, index: int) -> None:
+    split = label.split
+    if split is not None and split.axis != dim:
+        flow.pin(split.owner_ids().narrow(dim, index, 1), "a single part is cut out")
+    else:
+        ids = label.ids.narrow(dim, index, 1)
+        flow.pin(ids, "a single channel is cut out", within=split is not None)
 
 
 def _cut(flow: Flow, label: Label, shape: Shape, dim: int, start: int) -> Label:

@@ -61,12 +61,18 @@ class Members:
         entries = self.heads if heads else self.channels
         found = np.unique(entries.member[entries.entity == entity]).tolist()
         makers = [m for m in found if self.roles[m] == "out"] or found
-        return re.sub("[._]weight$", "", self.keys[makers[0]][0])
+        return owner_name(self.keys[makers[0]][0])
 
     @cached_property
     def sizes(self) -> Ids:
         """Entries by dimension."""
         return np.bincount(self.channels.member, minlength=len(self.keys))
+
+
+def owner_name(parameter: str) -> str:
+    """What a parameter belongs to, as groups are named: `conv` of `conv.weight`, and also of
+    `conv.parametrizations.weight.original0`."""
+    return re.sub(r"(\.parametrizations)?[._](weight|bias)(\.original\d*|_[gv])?$", "", parameter)
 
 
 def members_of(analysis: Analysis, is_owner: NDArray[np.bool_]) -> Members:

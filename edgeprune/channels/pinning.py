@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
+from torch import fx
 
 from edgeprune.channels.analysis import Analysis
-from edgeprune.channels.core import name_of, where
+from edgeprune.channels.core import name_of, rule_for, where
 from edgeprune.channels.extents import Where
+from edgeprune.channels.members import owner_name
 from edgeprune.records import Pinned
 
 _SECOND_HAND = "counted with"
@@ -27,10 +27,10 @@ def pinned(analysis: Analysis, groups: Where) -> tuple[Pinned, ...]:
     for place, i in reversed(list(enumerate(order))):
         cause[analysis.linked[analysis.pins[i].ids]] = place
     found = []
-    for (name, dim), role in analysis.roles.items():
+    producers = _producers(analysis)
+    for name, dim in [*producers, *_untouched(analysis)]:
         ids = analysis.parameters[name][dim]
-        if role != "out" or ids is None:
-            continue
+        assert ids is not None
         own = ids.numpy()
         stuck = own[(analysis.classes[own] == 0) & (groups.group[analysis.owners[own]] < 0)]
         if not stuck.size:
@@ -41,5 +41,34 @@ def pinned(analysis: Analysis, groups: Where) -> tuple[Pinned, ...]:
             pin = analysis.pins[order[first]]
             op = name_of(pin.node) if pin.node.op == "call_function" else "output"
             reason, line = pin.reason, where(pin.node)
-        found.append(Pinned(re.sub("[._]weight$", "", name), stuck.size, op, reason, line))
+            if (name, dim) not in producers and not _left_alone(analysis, pin.node):
+                continue  # a table of positions, say: it has no channels
+        found.append(Pinned(owner_name(name), stuck.size, op, reason, line))
     return tuple(found)
+
+
+def _left_alone(analysis: Analysis, node: fx.Node) -> bool:
+    """Whether nothing is known of what a node does."""
+    return rule_for(node.target) is None or (node.name, "given up") in analysis.choices
+
+
+def _producers(analysis: Analysis) -> list[tuple[str, int]]:
+    """The parameters that make channels, each with the dimension in which they lie."""
+    return [
+        key
+        for key, role in analysis.roles.items()
+        if role == "out" and analysis.parameters[key[0]][key[1]] is not None
+    ]
+
+
+def _untouched(analysis: Analysis) -> list[tuple[str, int]]:
+    """Matrices that no layer's rule reads and of which nothing can be removed: recurrent layers,
+    weights that are computed before they are used, tables."""
+    named = {name for name, _ in analysis.roles}
+    found = []
+    for name, dims in analysis.parameters.items():
+        ids = [i for i in dims if i is not None]
+        stays = all(bool((analysis.classes[i.numpy()] == 0).all()) for i in ids)
+        if name not in named and len(ids) > 1 and stays and name not in analysis.buffers:
+            found.append((name, next(d for d, i in enumerate(dims) if i is not None)))
+    return found

@@ -159,7 +159,10 @@ def slice_(left: Remaining, node: fx.Node, args: Any, kwargs: Any) -> Arguments:
     first = int(stays[: positions.start].sum())
     last = first + int(stays[positions.start : positions.stop].sum())
     # to the end stays to the end: a length that holds the batch is known for one sample only
-    return (x, dim, first, end if positions.stop == len(stays) else last), {}
+    to_the_end = positions.stop == len(stays) and (
+        end != len(stays) or dim % len(left.value(x).shape) in open_dims(x)
+    )
+    return (x, dim, first, end if to_the_end else last), {}
 
 
 @resize(aten.select.int)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -49,9 +50,25 @@ from edgeprune.cli.options import (
 )
 from edgeprune.cli.progress import progress
 from edgeprune.cli.recipe import RecipeOption
+from edgeprune.cli.together import processes
+from edgeprune.cli.training import (
+    OPTIMISERS,
+    PRECISIONS,
+    QUANTIZE,
+    AccumulateOption,
+    EmaOption,
+    OptimiserOption,
+    PatienceOption,
+    PrecisionOption,
+    QuantizeOption,
+    ReconstructionOption,
+    SamplesOption,
+    StatisticsOption,
+    chosen_of,
+)
 from edgeprune.errors import EdgepruneError
 from edgeprune.output import claim_directory
-from edgeprune.records import FitOptions, Recipe
+from edgeprune.records import FitOptions, Recipe, Report, silent
 
 RECIPE = Recipe()
 BUDGET_NOT_MET = 3
@@ -81,8 +98,21 @@ def fit(  # one parameter per option: that is how Typer reads a command line
         ),
     ] = None,
     lr: Annotated[
-        float, typer.Option(metavar="RATE", help="Learning rate at the batch size given.")
-    ] = RECIPE.lr,
+        float | None,
+        typer.Option(
+            metavar="RATE",
+            help="Learning rate at the batch size given; by default one that fits the network.",
+        ),
+    ] = None,
+    optimiser: OptimiserOption = None,
+    precision: PrecisionOption = RECIPE.precision,
+    ema: EmaOption = RECIPE.ema,
+    accumulate: AccumulateOption = RECIPE.accumulate,
+    patience: PatienceOption = RECIPE.patience,
+    statistics: StatisticsOption = True,
+    reconstruction: ReconstructionOption = True,
+    samples: SamplesOption = FitOptions.samples,
+    quantize: QuantizeOption = None,
     batch_size: BatchOption = DataChoice.batch_size,
     baseline_epochs: Annotated[
         int, typer.Option(metavar="N", min=0, help="Epochs of training where weights are missing.")
@@ -143,8 +173,13 @@ def fit(  # one parameter per option: that is how Typer reads a command line
           --data imagefolder:photos --input 1x3x96x96 --budget-ms 5 -o runs/net
       edgeprune fit --model torchvision:mobilenet_v2 --budget-mb 8 --epochs 0
       edgeprune fit --recipe recipe.toml --speedup 2
+      edgeprune fit --model net.py:make --data digits --speedup 4 --quantize int8
       edgeprune fit --model net.py:make --data digits --speedup 3 \\
           --strategy iterative --rounds 3 --sparsity-pattern 2:4
+
+    Started by torchrun, its processes share scoring, statistics, reconstruction and
+    training: torchrun --nproc-per-node 4 -m edgeprune fit ... (one directory for
+    all; it goes on after a restart, with any number of processes).
 
     Ends with 3 if the budget was missed or cannot be decided; the report is written
     all the same.
@@ -158,16 +193,26 @@ def fit(  # one parameter per option: that is how Typer reads a command line
     epochs = _epochs(epochs, data)
     if max_drop is not None and data is None:
         raise EdgepruneError("--max-drop needs --data: without data no metric can be measured")
-    if not lr > 0:
+    if lr is not None and not lr > 0:
         raise EdgepruneError(f"--lr {lr:g} must be above 0")
+    training = Recipe(
+        epochs=epochs,
+        lr=lr,
+        optimiser=chosen_of("--optimiser", optimiser, OPTIMISERS),
+        precision=chosen_of("--precision", precision, PRECISIONS) or RECIPE.precision,
+        ema=ema,
+        accumulate=accumulate,
+        patience=patience,
+        seed=seed,
+    )
     chosen, cuts = _strategy(strategy, rounds)
     zeros = sparsity_from(sparsity, sparsity_pattern, sparsity_scope)
-    directory = claim_directory(out or _default_directory(model), force=force)
+    directory = out or _default_directory(model)
     options = FitOptions(
         target=target_from(target, threads, settings),
         budget=budget,
         out=directory,
-        recipe=Recipe(epochs=epochs, lr=lr, seed=seed),
+        recipe=training,
         baseline_epochs=baseline_epochs,
         criterion=criterion,
         sparsity=zeros,
@@ -176,21 +221,36 @@ def fit(  # one parameter per option: that is how Typer reads a command line
         seed=seed,
         force=force,
         drop_blocks=drop_blocks,
+        statistics=statistics,
+        reconstruction=reconstruction,
+        samples=samples,
+        quantize=chosen_of("--quantize", quantize, QUANTIZE),
         rules=rules,
         floor=floor,
         time_limit=time_limit,
     )
     check_criterion(criterion, data)
-    with progress() as report_progress:
-        loaded, loaded_data = load_both(
-            ModelChoice(model, weights, input, seed),
-            DataChoice(data, batch_size, seed, download),
-            report_progress,
-        )
+    choices = ModelChoice(model, weights, input, seed), DataChoice(data, batch_size, seed, download)
+    with processes() as first:
+        result = _fit(*choices, options, first)
+    if first:
+        _show(result, directory, json=json)
+    if result.verdict != "met":
+        raise typer.Exit(BUDGET_NOT_MET)
+
+
+def _fit(model: ModelChoice, data: DataChoice, options: FitOptions, first: bool) -> Report:
+    """The fit itself; only the first of several processes tells how far it is."""
+    if first:
+        claim_directory(options.out, force=options.force)
+    with progress() if first else nullcontext(silent) as report_progress:
+        loaded, loaded_data = load_both(model, data, report_progress)
         from edgeprune import pipeline
 
-        result = pipeline.fit(loaded, loaded_data, options, progress=report_progress)
+        return pipeline.fit(loaded, loaded_data, options, progress=report_progress)
 
+
+def _show(result: Report, directory: Path, *, json: bool) -> None:
     from edgeprune.cli.summary import show_report
     from edgeprune.report import to_json
 
@@ -199,8 +259,6 @@ def fit(  # one parameter per option: that is how Typer reads a command line
         show.document(document)
     else:
         show_report(document, directory)
-    if result.verdict != "met":
-        raise typer.Exit(BUDGET_NOT_MET)
 
 
 def _epochs(asked: int | None, data: str | None) -> int:

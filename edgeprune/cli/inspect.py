@@ -19,7 +19,7 @@ from edgeprune.cli.options import (
     target_from,
 )
 from edgeprune.cli.progress import progress
-from edgeprune.units import show_bytes, show_count, show_ms
+from edgeprune.units import show_bytes, show_ms
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -41,9 +41,10 @@ def inspect(
 ) -> None:
     """Show what can be pruned, what is pinned and why, and what each kernel costs.
 
-    A group is a set of channels that must live or die together. Groups with several
-    parts (grouped convolutions, channel shuffles) keep the same number in each. A
-    residual block is a branch that is added to its own input, and can go whole.
+    A group is a set of channels that must live or die together; 12 x 64 are 12 parts
+    (heads, groups of a convolution) that keep the same number each, 12 heads can go
+    whole. Names that repeat are folded: layers.{0..3}.mlp are four groups. A residual
+    block is a branch that is added to its own input, and can go whole.
 
     \b
     Examples:
@@ -60,7 +61,7 @@ def inspect(
         groups = channel_groups(graph)
         costs = None
         if chosen is not None:
-            from edgeprune.cost import profile
+            from edgeprune.measuring.kernels import profile
 
             costs = profile(graph, chosen, groups, progress=report_progress)
     if json:
@@ -82,6 +83,7 @@ def _document(graph: Graph, groups: ChannelGroups, costs: CostModel | None) -> d
                 "name": group.name,
                 "size": group.size,
                 "parts": group.parts,
+                "holds": list(group.holds),
                 "parameters": [
                     {"name": piece.parameter, "dim": piece.dim, "role": piece.role}
                     for piece in group.slices
@@ -111,20 +113,10 @@ def _document(graph: Graph, groups: ChannelGroups, costs: CostModel | None) -> d
 
 
 def _show(graph: Graph, groups: ChannelGroups, costs: CostModel | None) -> None:
-    shape = "x".join(str(size) for size in graph.example_inputs[0].shape)
-    free = sum(group.size for group in groups.groups)
-    pinned = sum(pin.size for pin in groups.pinned)
-    show.line(
-        f"{graph.name}: input {shape}, {show_count(_parameters(graph))} parameters\n"
-        f"{free} channels can be pruned, in {len(groups.groups)} groups; {pinned} are pinned"
-    )
-    show.rich(_groups_table(groups))
-    if groups.pinned:
-        show.line("pinned:")
-    for pin in groups.pinned:
-        where = f", {pin.source}" if pin.source not in ("", pin.op) else ""
-        show.line(f"  {pin.name}: {pin.size} channels, by {pin.op}{where}\n    {pin.reason}")
-    _show_blocks(graph)
+    from edgeprune.blocks import blocks
+    from edgeprune.cli.overview import show_overview
+
+    show_overview(graph, groups, blocks(graph))
     if costs is not None:
         widths = groups.full_widths()
         show.rich(_kernels_table(groups, costs))
@@ -132,40 +124,6 @@ def _show(graph: Graph, groups: ChannelGroups, costs: CostModel | None) -> None:
             f"predicted: {show_ms(costs.latency_ms(widths))}, "
             f".pte of {show_bytes(costs.size_bytes(widths))}"
         )
-
-
-def _show_blocks(graph: Graph) -> None:
-    """The blocks that `edgeprune plan --drop NAME` takes out, with what they hold."""
-    from edgeprune.blocks import blocks
-
-    found = blocks(graph)
-    if found:
-        show.line(f"residual blocks that can be dropped whole: {len(found)}")
-    sizes = {name: p.numel() for name, p in graph.module().named_parameters()}
-    for block in found:
-        held = sum(sizes.get(name, 0) for name in block.parameters)
-        show.line(f"  {block.name}: {show_count(held)} parameters")
-
-
-def _groups_table(groups: ChannelGroups) -> Table:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("group", overflow="fold")
-    table.add_column("channels", justify="right")
-    table.add_column("parts", justify="right")
-    table.add_column("tied to", overflow="fold")
-    table.add_column("used by", justify="right")
-    for group in groups.groups:
-        makers = {s.parameter.rpartition(".")[0] for s in group.slices if s.role == "out"}
-        others = sorted(makers - {group.name, ""})
-        tied = others[0] + (f" +{len(others) - 1}" if len(others) > 1 else "") if others else ""
-        used = len({s.parameter for s in group.slices if s.role == "in"})
-        row = (group.name, str(group.size), str(group.parts), tied, str(used))
-        table.add_row(*(Text(cell) for cell in row))
-    return table
 
 
 def _kernels_table(groups: ChannelGroups, costs: CostModel) -> Table:

@@ -44,6 +44,8 @@ def measure(
     Examples:
       edgeprune measure model.pte
       edgeprune measure runs/net/baseline.pte runs/net/model.pte --threads 2
+      edgeprune measure model.pte --target linux-arm64 \\
+          --set 'reach.hosts=["pi@raspberrypi.local"]'
       edgeprune measure model.pte --json
     """
     chosen = target_from(target, threads, settings)

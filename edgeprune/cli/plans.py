@@ -152,8 +152,8 @@ def check_file(basis: Basis, wishes: Wishes, path: Path, json: bool) -> None:
         check_plan(plan, known.groups, [block.name for block in known.blocks.known])
         assert cost is not None
         planner = planner_for(known, cost)
-        usage = planner.usage(plan.widths())
         limits = wishes.limits(cost.latency_ms(known.sizes))
+        usage = planner.usage(plan.widths(), limits)
     importance = Importance(known.groups, known.scores)
     kept = importance.kept(plan.widths()) / max(importance.full(), 1e-30)
     within = not limits.exceeded(usage)
@@ -193,7 +193,7 @@ def _load(basis: Basis, wishes: Wishes, report: Progress) -> _Loaded:
         droppable = score_blocks(graph, found, data if by == "taylor" else None)
     cost = None
     if basis.target is not None:
-        from edgeprune.cost import profile
+        from edgeprune.measuring.kernels import profile
 
         cost = profile(graph, basis.target, groups, progress=report)
     known = Known(

@@ -65,7 +65,7 @@ def profile(
         else:
             estimate = None
             from edgeprune.channels import channel_groups
-            from edgeprune.cost import profile as measured
+            from edgeprune.measuring.kernels import profile as measured
 
             report_progress("channels", 0, 0, graph.name)
             groups = channel_groups(graph)

@@ -14,9 +14,11 @@ What is given on the command line wins. Patterns with values may be tables:
 
 from __future__ import annotations
 
+import inspect
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -28,7 +30,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-_NOT_THERE = ("recipe", "help")
+_NOT_THERE = ("recipe", "return")
 
 
 def _read(context: typer.Context, path: Path | None) -> Path | None:
@@ -60,53 +62,44 @@ def options_in(path: Path, context: typer.Context) -> dict[str, Any]:
         raise EdgepruneError(f"{path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise EdgepruneError(f"{path} is not TOML: {error}") from None
-    known = {
-        option.removeprefix("--"): parameter
-        for parameter in context.command.params
-        for option in parameter.opts
-        if option.startswith("--") and parameter.name not in _NOT_THERE
-    }
+    kinds = get_type_hints(inspect.unwrap(cast("Callable[..., Any]", context.command.callback)))
+    names = {name.replace("_", "-"): name for name in kinds if name not in _NOT_THERE}
     found: dict[str, Any] = {}
     problems = []
     for key, value in data.items():
-        parameter = known.get(key.replace("_", "-"))
-        if parameter is None:
-            problems.append(f"{key}: no such option{close_matches(key, known)}")
+        name = names.get(key.replace("_", "-"))
+        if name is None:
+            problems.append(f"{key}: no such option{close_matches(key, names)}")
             continue
         try:
-            found[str(parameter.name)] = _converted(parameter, value, context)
-        except (typer.BadParameter, ValueError) as error:
-            told = error.message if isinstance(error, typer.BadParameter) else str(error)
-            problems.append(f"{key}: {told.rstrip('.')}")
+            found[name] = _converted(kinds[name], value)
+        except ValueError as error:
+            problems.append(f"{key}: {error}")
     if problems:
         raise EdgepruneError(f"{path} has {len(problems)} problem(s): " + "; ".join(problems))
     return found
 
 
-def _converted(parameter: Any, value: Any, context: typer.Context) -> Any:
-    """A value of the file as the option takes it; raises ValueError or UsageError."""
-    is_flag = bool(getattr(parameter, "is_flag", False))
-    if is_flag != isinstance(value, bool):
-        raise ValueError("must be true or false" if is_flag else "must not be true or false")
-    if parameter.multiple:
-        words = _words(value)
-        parameter.type_cast_value(context, words)
-        return words
+def _converted(hint: Any, value: Any) -> Any:
+    """A value of the file as an option of type `hint` takes it; raises ValueError.
+
+    Numbers stand as numbers and words in quotes, so that "2" is not taken for 2. Ranges are checked
+    by the option itself.
+    """
+    kinds = {hint, *get_args(hint)}
+    if (bool in kinds) != isinstance(value, bool):
+        raise ValueError("must be true or false" if bool in kinds else "must not be true or false")
+    if any(get_origin(kind) is list for kind in kinds):
+        return _words(value)
     if isinstance(value, (dict, list)):
         raise ValueError("takes one value, not several")
-    if not is_flag:
-        _check_kind(parameter, value)
-        parameter.type_cast_value(context, value)
-    return value
-
-
-def _check_kind(parameter: Any, value: Any) -> None:
-    """Numbers stand as numbers and words in quotes, so that "2" is not taken for 2."""
-    numeric = str(parameter.type.name).split()[0] in ("integer", "float")
-    if numeric and not isinstance(value, (int, float)):
+    if int in kinds and not isinstance(value, int):
+        raise ValueError(f"must be a whole number, not {value!r}")
+    if float in kinds and not isinstance(value, (int, float)):
         raise ValueError(f"must be a number, not {value!r}")
-    if not numeric and not isinstance(value, str):
+    if kinds & {str, Path} and not isinstance(value, str):
         raise ValueError(f"must be a word in quotes, not {value!r}")
+    return value
 
 
 def _words(value: Any) -> list[str]:

@@ -123,10 +123,13 @@ def _place(key: KernelKey) -> tuple[Family, Point]:
         return (key.op, attrs["perm"], rest), (first[channel],)
     if key.op.startswith("portable:"):
         return (key.op, attrs["call"]), (max(prod(shape) for shape in key.shapes),)
+    point = (sum(prod(shape) for shape in key.shapes),)
+    if len(key.shapes) == 1:  # alone, nothing is broadcast: a head of one channel is like any other
+        return (key.op, (), *key.attrs), point
     spread = tuple(
         tuple(size == 1 for size in shape) if len(shape) > 1 else () for shape in key.shapes
     )
-    return (key.op, spread, *key.attrs), (sum(prod(shape) for shape in key.shapes),)
+    return (key.op, spread, *key.attrs), point
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def grids(
 ) -> tuple[Grid, ...]:
     """The grids that `kernels` need, `full` being the full widths; equal ones once.
 
-    Families in `finer` have twice as many points along their outputs.
+    Families in `finer` have more points: along the inputs, where there are two ways to go.
     """
     found: dict[object, Grid] = {}
     lines: dict[Family, dict[int, KernelKey]] = defaultdict(dict)
@@ -116,7 +116,7 @@ def _rectangle(
     source, out = kernel.shapes[0][channel], dict(kernel.attrs)["out_channels"]
     tile = tiles.of(kernel.op)
     family = place(base)[0]
-    shares = (_EIGHTHS, _SIXTEENTHS) if family in finer else (_INPUT_SHARES, _EIGHTHS)
+    shares = (_EIGHTHS if family in finer else _INPUT_SHARES, _EIGHTHS)
     inputs = _axis(source, source.at(full), shares[0], groups, 1)
     outputs = _axis(out, attrs["out_channels"], shares[1], groups, tile)
     keys: dict[Point, KernelKey] = {}

@@ -15,17 +15,20 @@ from numpy.typing import NDArray
 from edgeprune.cost.curves import Curve, Family, Point, canonical, homes
 from edgeprune.cost.grid import Grid, Tiles, whole_groups
 from edgeprune.cost.kernels import in_blocks
-from edgeprune.cost.xnnpack_graph import FLOAT_BYTES
+from edgeprune.cost.xnnpack_graph import FLOAT_BYTES, aligned
 from edgeprune.cost.xnnpack_nodes import WEIGHTED
 from edgeprune.records import Block, Extent, Kernel, KernelKey, Widths
 
 _FEWEST_STEPS, _MOST_STEPS = 6, 16
 _TINY_GROUP = 8
-# What a .pte holds beside weights: the file itself, and per kernel its node, values and names. On
-# resnet18 and mobilenet_v2 this is within 3 kB. Equal weights are stored once, which matters only
-# to networks without training, whose biases are all zero.
-_FILE_BYTES = 1_000
-_KERNEL_BYTES = 540
+# Weights and biases are a segment each, and begin at multiples of this many bytes.
+_SEGMENT_BYTES = 128
+# What a .pte holds beside them does not depend on widths: the file itself, the entries of a kernel
+# with weights (names of 64 letters), of any other, and of a delegate call. Learnt from six networks
+# (benchmarks/cost), and off by some kilobytes; `size_corrected` makes it right for one network.
+# Equal weights are stored once, which matters to networks without training only: all biases zero.
+_FILE_BYTES = 2_000
+_WEIGHTED_BYTES, _PLAIN_BYTES, _CALL_BYTES = 560, 240, 2_000
 
 
 @dataclass(frozen=True)
@@ -200,8 +203,14 @@ def _multiples(size: int, stride: int, parts: int) -> list[int]:
 
 
 def kernel_bytes(key: KernelKey) -> int:
-    """What a kernel adds to a .pte: its weights, and its entries in the file's tables."""
-    return weight_bytes(key) + _KERNEL_BYTES if key.shapes else 0
+    """What a kernel adds to a .pte: its weights as they lie there, and its entries in tables."""
+    if not key.shapes:
+        return 0
+    if key.op in WEIGHTED:
+        bias = int(dict(key.attrs)["out_channels"]) * FLOAT_BYTES
+        segments = (weight_bytes(key) - bias, bias)
+        return _WEIGHTED_BYTES + sum(aligned(size, _SEGMENT_BYTES) for size in segments)
+    return _CALL_BYTES if key.op == "delegate_call" else _PLAIN_BYTES
 
 
 def weight_bytes(key: KernelKey) -> int:

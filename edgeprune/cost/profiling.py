@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeprune.cost.conditions import host_conditions
 from edgeprune.cost.curves import Family, canonical, homes
 from edgeprune.cost.grid import Tiles, grids
 from edgeprune.cost.kernels import kernels
 from edgeprune.cost.model import MeasuredCost, Taken, assemble, weight_bytes
 from edgeprune.cost.roofline import estimate
 from edgeprune.cost.rules_outside import PREFIX
-from edgeprune.cost.sampler import Effort, sample
+from edgeprune.cost.runs import HostRuns, KernelRuns
+from edgeprune.cost.sampler import Effort
 from edgeprune.cost.table import CostTable, default_path, lower_quartile
 from edgeprune.cost.tiles import probes, tile_of
 from edgeprune.errors import TargetError
@@ -31,7 +31,7 @@ from edgeprune.records import (
 )
 
 _BATCH = 120
-_ROUNDS, _SECONDS = 12, 10.0
+_ROUNDS, _SECONDS = 8, 8.0
 _AGREES = 0.05
 """How far two turns of measuring the same kernel may lie apart."""
 _DISAGREES = 0.08
@@ -48,21 +48,22 @@ def profile(
     *,
     progress: Progress = silent,
     table: Path | None = None,
+    runs: KernelRuns | None = None,
 ) -> MeasuredCost:
     """What `graph` costs on `target` at any widths, from kernels executed on it.
 
     A target whose runner is "roofline" is estimated from its peak rates, and nothing is executed.
 
     Kernels that the cost table (`table`, by default one per user) has under the same conditions are
-    not executed again. Raises TargetError where the target's kernels cannot be measured here,
-    MeasureError where the measuring process dies (what it had measured is kept), OutputError where
-    the table cannot be written.
+    not executed again. `runs` executes them; by default this host does. Raises TargetError where
+    the target's kernels cannot be measured, MeasureError where the measuring process dies (what it
+    had measured is kept), OutputError where the table cannot be written.
     """
     if target.runner == "roofline":
         return estimate(graph, target, groups)
-    _check(target)
+    _check(target, runs)
     started = time.perf_counter()
-    store = _Store(CostTable(table or default_path()), target, progress)
+    store = _Store(CostTable(table or default_path()), runs or HostRuns(target), progress)
     sweeps = probes()
     times = store.times([key for sweep in sweeps for key in sweep], _FEWEST_BATCH_BYTES, turns=1)
     tiles = Tiles(*(tile_of(sweep, times) for sweep in sweeps))
@@ -110,24 +111,25 @@ def _held_out(cost: MeasuredCost, times: Mapping[KernelKey, float]) -> dict[Kern
     return {key: cost.kernel_us(key) / us - 1 for key, us in times.items() if us > _RESOLVED_US}
 
 
-def _check(target: Target) -> None:
-    if (target.runner, target.backend, target.dtype) != ("local", "xnnpack", "fp32"):
+def _check(target: Target, runs: KernelRuns | None) -> None:
+    runners = ("local",) if runs is None else ("local", "ssh", "adb")
+    if target.runner not in runners or (target.backend, target.dtype) != ("xnnpack", "fp32"):
         raise TargetError(
-            f"kernels can be measured on this host with XNNPACK in fp32, and target {target.name!r}"
-            f" is runner={target.runner}, backend={target.backend}, dtype={target.dtype}"
-            f" ({target.source or 'no file'})"
+            f"kernels can be measured on this host and on boards with XNNPACK in fp32, and target "
+            f"{target.name!r} is runner={target.runner}, backend={target.backend}, "
+            f"dtype={target.dtype} ({target.source or 'no file'})"
         )
 
 
 class _Store:
     """The table with the measuring behind it."""
 
-    def __init__(self, table: CostTable, target: Target, progress: Progress) -> None:
+    def __init__(self, table: CostTable, runs: KernelRuns, progress: Progress) -> None:
         self._table = table
-        self._threads = target.threads
+        self._runs = runs
         self._progress = progress
         self.taken = Taken()
-        self._conditions: Conditions = host_conditions(target.backend, target.dtype, target.threads)
+        self._conditions: Conditions = runs.conditions()
 
     def times(
         self, keys: Iterable[KernelKey], batch_bytes: int, turns: int = 2
@@ -157,12 +159,10 @@ class _Store:
         fresh: list[tuple[KernelKey, tuple[float, ...]]] = []
         found: dict[KernelKey, float] = {}
         # Made anew, so that the table says what the machine was doing now.
-        now = host_conditions(
-            self._conditions.backend, self._conditions.dtype, self._conditions.threads
-        )
+        now = self._runs.conditions()
         try:
             effort = Effort(seconds=_SECONDS, rounds=_ROUNDS, batch_bytes=batch_bytes)
-            for key, us in sample(keys, now.threads, effort, progress=self._progress):
+            for key, us in self._runs.sample(keys, effort, self._progress):
                 fresh.append((key, us))
                 found[key] = lower_quartile(us)
                 self.taken = replace(self.taken, samples=self.taken.samples + len(us))

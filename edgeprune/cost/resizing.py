@@ -241,7 +241,8 @@ class _Known:
 
     def __init__(self, extents: Iterable[Extent], widths: Sequence[Widths]) -> None:
         self._extents = list(dict.fromkeys(e for e in extents if e.groups))
-        self._values = np.array([[e.at(w) for w in widths] for e in self._extents], dtype=np.int64)
+        values = [[e.at(w) for w in widths] for e in self._extents]
+        self._values = np.array(values, dtype=np.int64).reshape(len(values), len(widths))
 
     def explain(self, numbers: Numbers) -> tuple[Term, ...]:
         """All explanations of the plainest kind that has one: a dimension, a multiple, a sum."""

@@ -92,13 +92,16 @@ def _answers(
     for line in worker.stdout:
         answer = json.loads(line)
         if answer["refused"] is not None:
-            warnings.warn(
-                f"{key_from_json(answer['key']).op} cannot be measured by itself and is left out of"
-                f" the predicted latency (whole programs are measured all the same):"
-                f" {answer['refused'].splitlines()[0]}",
-                stacklevel=3,
-            )
+            warnings.warn(refusal(key_from_json(answer["key"]), answer["refused"]), stacklevel=3)
         yield key_from_json(answer["key"]), tuple(answer["samples_us"])
+
+
+def refusal(key: KernelKey, reason: str) -> str:
+    """What is said of an op that the compiler cannot take by itself."""
+    return (
+        f"{key.op} cannot be measured by itself and is left out of the predicted latency (whole "
+        f"programs are measured all the same): {reason.splitlines()[0]}"
+    )
 
 
 def _died(code: int, errors: IO[str]) -> str:

@@ -49,18 +49,18 @@ def main() -> None:
 
     runtime._unsafe_reset_threadpool(request["threads"])
     keys = [key_from_json(text) for text in request["keys"]]
-    timed = _Timer(runtime, request["rounds"], request["seconds"] / max(1, len(keys)))
+    timed = Timer(runtime, request["rounds"], request["seconds"] / max(1, len(keys)))
     inside = [key for key in keys if not key.op.startswith(PREFIX)]
-    for batch in _batches(inside, request["batch_bytes"]):
+    for batch in batches(inside, request["batch_bytes"]):
         for key, us in zip(batch, timed.delegated(batch), strict=True):
             print(_answer(key, us), file=results, flush=True)
     outside = [key for key in keys if key.op.startswith(PREFIX)]
-    for key, samples, refused in _outside(timed, outside):
+    for key, samples, refused in measured_outside(timed, outside):
         print(_answer(key, samples, refused), file=results, flush=True)
 
 
-def _outside(
-    timed: _Timer, keys: Sequence[KernelKey]
+def measured_outside(
+    timed: Timer, keys: Sequence[KernelKey]
 ) -> Iterator[tuple[KernelKey, Sequence[float], str | None]]:
     """Ops outside the delegate, compiled together; where the compiler refuses, in halves."""
     if not keys:
@@ -72,8 +72,8 @@ def _outside(
             yield keys[0], (), f"{type(error).__name__}: {error}"
             return
         middle = len(keys) // 2
-        yield from _outside(timed, keys[:middle])
-        yield from _outside(timed, keys[middle:])
+        yield from measured_outside(timed, keys[:middle])
+        yield from measured_outside(timed, keys[middle:])
         return
     for key, samples in zip(keys, measured, strict=True):
         yield key, samples, None
@@ -84,7 +84,7 @@ def _answer(key: KernelKey, samples: Sequence[float], refused: str | None = None
     return json.dumps({"key": key_to_json(key), "samples_us": times, "refused": refused})
 
 
-def _batches(keys: Sequence[KernelKey], most_bytes: int) -> Iterator[list[KernelKey]]:
+def batches(keys: Sequence[KernelKey], most_bytes: int) -> Iterator[list[KernelKey]]:
     """Kernels that run in one program, by the bytes of their weights."""
     batch: list[KernelKey] = []
     held = 0
@@ -99,7 +99,7 @@ def _batches(keys: Sequence[KernelKey], most_bytes: int) -> Iterator[list[Kernel
         yield batch
 
 
-class _Timer:
+class Timer:
     """Runs programs round by round and reads the event tracer."""
 
     def __init__(self, runtime: Any, rounds: int, seconds_per_kernel: float) -> None:

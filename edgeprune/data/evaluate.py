@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from edgeprune import ranks
 from edgeprune.data.records import Data, Loader
 from edgeprune.data.sampling import epoch_batches
 from edgeprune.errors import DataError, ModelError
@@ -15,20 +16,23 @@ from edgeprune.records import Metric
 def evaluate(module: nn.Module, loader: Loader, data: Data) -> Metric:
     """The metric of `data` over all of `loader`: batch means weighted by batch size.
 
-    The module is run in eval mode and left in the mode it was in. Raises DataError if the loader
-    yields nothing.
+    The module is run in eval mode and left in the mode it was in. Where there are several
+    processes, all call this together, each looks at its share, and all get the same. Raises
+    DataError if the loader yields nothing.
     """
     training = module.training
     module.eval()
-    total, samples = 0.0, 0
+    total, samples = 0.0, 0.0
     try:
         with torch.no_grad():
-            for inputs, targets in epoch_batches(loader, seed=0, epoch=0):
+            share = ranks.rank(), ranks.count()
+            for inputs, targets in epoch_batches(loader, seed=0, epoch=0, share=share):
                 output = module(inputs.to(device_of(module)))
                 total += float(data.metric(output, targets.to(device_of(module)))) * len(inputs)
                 samples += len(inputs)
     finally:
         module.train(training)
+    total, samples = ranks.added([total, samples], device_of(module))
     if not samples:
         raise DataError(f"{data.name}: a loader yielded nothing to evaluate on")
     return Metric(data.metric_name, total / samples, data.higher_is_better)

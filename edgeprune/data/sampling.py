@@ -18,6 +18,8 @@ from edgeprune.randomness import Stream, mix
 
 Draw = tuple[int, int]
 """(index of the sample, random key)."""
+Share = tuple[int, int]
+"""(which process, of how many): every batch is dealt out to them sample by sample."""
 
 
 class KeyedBatches(Sampler[list[Draw]]):
@@ -36,12 +38,13 @@ class KeyedBatches(Sampler[list[Draw]]):
         self._seed = mix(seed)
         self._epoch = 0
         self._start = 0
+        self._share: Share = (0, 1)
 
-    def begin(self, seed: int, epoch: int, start: int = 0) -> None:
-        """From now on, iterate over this epoch, beginning at batch `start`."""
+    def begin(self, seed: int, epoch: int, start: int = 0, share: Share = (0, 1)) -> None:
+        """From now on, iterate over this share of this epoch, beginning at batch `start`."""
         if self.shuffle:
             self._seed, self._epoch = mix(seed), epoch
-        self._start = start
+        self._start, self._share = start, share
 
     def __len__(self) -> int:
         whole, rest = divmod(self.samples, self.batch_size)
@@ -53,20 +56,26 @@ class KeyedBatches(Sampler[list[Draw]]):
         keys = torch.randint(2**62, (self.samples,), generator=generator)
         for batch in range(self._start, len(self)):
             here = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
-            yield list(zip(order[here].tolist(), keys[here].tolist(), strict=True))
+            draws = list(zip(order[here].tolist(), keys[here].tolist(), strict=True))
+            own = draws[self._share[0] :: self._share[1]]
+            if own:
+                yield own
 
 
 def epoch_batches(
-    loader: DataLoader[Any], seed: int, epoch: int, start: int = 0
+    loader: DataLoader[Any], seed: int, epoch: int, start: int = 0, share: Share = (0, 1)
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The batches of one epoch from number `start` on, the same whenever the arguments are.
+
+    Of every batch only the samples of one process's `share` come; batches that hold none of them
+    are left out.
 
     Our own loaders jump to `start`. Others are run with the global generators seeded by
     (seed, epoch) and their first `start` batches discarded; the generators are given back
     between batches.
     """
     if isinstance(loader.batch_sampler, KeyedBatches):
-        loader.batch_sampler.begin(seed, epoch, start)
+        loader.batch_sampler.begin(seed, epoch, start, share)
         for inputs, targets in loader:
             yield inputs, targets
         return
@@ -86,8 +95,9 @@ def epoch_batches(
         if batch is None:
             return
         if position >= start:
-            inputs, targets = batch
-            yield inputs, targets
+            inputs, targets = (part[share[0] :: share[1]] for part in batch)
+            if len(inputs):
+                yield inputs, targets
 
 
 def held_out(labels: Sequence[int], fraction: float, seed: int) -> tuple[list[int], list[int]]:

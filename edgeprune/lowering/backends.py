@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgeprune.errors import LoweringError
 from edgeprune.records import Target
@@ -37,23 +37,27 @@ LowerProgram = Callable[["ExportedProgram", Target], Lowered]
 
 @dataclass(frozen=True)
 class Backend:
-    """One row of the table."""
+    """One row of the table. `quantizer` makes what int8 programs are annotated by (torchao's
+    PT2E `Quantizer`), None where the backend has none here."""
 
     name: str
     dtypes: tuple[str, ...]
     lower: LowerProgram
+    quantizer: Callable[[], Any] | None = None
 
 
 _BACKENDS: dict[str, Backend] = {}
 
 
-def backend(name: str, dtypes: tuple[str, ...]) -> Callable[[LowerProgram], LowerProgram]:
+def backend(
+    name: str, dtypes: tuple[str, ...], quantizer: Callable[[], Any] | None = None
+) -> Callable[[LowerProgram], LowerProgram]:
     """Register the decorated function as the way to lower for `name` in `dtypes`."""
 
     def register(function: LowerProgram) -> LowerProgram:
         if name in _BACKENDS:
             raise ValueError(f"backend {name!r} is registered twice")
-        _BACKENDS[name] = Backend(name, dtypes, function)
+        _BACKENDS[name] = Backend(name, dtypes, function, quantizer)
         return function
 
     return register

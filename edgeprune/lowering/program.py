@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from edgeprune.errors import LoweringError
 from edgeprune.lowering.backends import backend_for
+from edgeprune.lowering.quantising import INT8, is_quantised, quantise
 from edgeprune.output import write_atomically
 from edgeprune.quiet import quiet
 from edgeprune.reasons import reason_of, source_of
@@ -30,11 +31,18 @@ def lower(graph: Graph, target: Target, path: Path | str | None = None) -> Artif
     its name only when it is complete. Without a `path` it is `model.pte` in a new directory of
     the system's temporary ones, which is the caller's to remove (`artifact.path.parent`).
 
-    Raises LoweringError where the target's backend or dtype does not exist or upstream refuses
-    the graph, OutputError where the file cannot be written.
+    An int8 target takes graphs that `quantise` made. Raises LoweringError where the target's
+    backend or dtype does not exist, the graph is not in that dtype, or upstream refuses it,
+    OutputError where the file cannot be written.
     """
     started = time.perf_counter()
     chosen = backend_for(target)
+    if is_quantised(graph) != (target.dtype == INT8):
+        raise LoweringError(
+            f"target {target.name!r} runs {target.dtype}, and {graph.name!r} is "
+            f"{'int8' if is_quantised(graph) else 'not quantised'}: quantise the graph on samples "
+            "for an int8 target (fit --quantize int8), and for no other"
+        )
     with quiet():
         exported = _export(graph)
         try:
@@ -61,6 +69,18 @@ def lower(graph: Graph, target: Target, path: Path | str | None = None) -> Artif
         planned_bytes=lowered.planned_bytes,
         seconds=time.perf_counter() - started,
     )
+
+
+def lower_for_latency(graph: Graph, target: Target, path: Path) -> Artifact:
+    """`lower` for programs that are only timed: where the target runs int8, the graph is quantised
+    on noise, since latency does not depend on values."""
+    if target.dtype != INT8:
+        return lower(graph, target, path)
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    noise = [torch.randn(x.shape, generator=generator) for x in graph.example_inputs[:1]]
+    return lower(quantise(graph, target, noise), target, path)
 
 
 def _export(graph: Graph) -> ExportedProgram:

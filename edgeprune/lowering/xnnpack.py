@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgeprune.lowering.backends import Lowered, backend
 from edgeprune.lowering.finish import finish
@@ -12,7 +12,17 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 
-@backend("xnnpack", dtypes=("fp32",))
+def quantizer() -> Any:
+    """Static int8: weights symmetric per channel, activations per tensor."""
+    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
+        XNNPACKQuantizer,
+        get_symmetric_quantization_config,
+    )
+
+    return XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
+
+
+@backend("xnnpack", dtypes=("fp32", "int8"), quantizer=quantizer)
 def lower_xnnpack(exported: ExportedProgram, target: Target) -> Lowered:
     """Everything XNNPACK can run goes to it; what is left runs in ExecuTorch's own kernels."""
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner

@@ -23,7 +23,7 @@ from edgeprune.measuring.board import Answer, Dropped, persistently
 from edgeprune.measuring.boards import measure_on
 from edgeprune.measuring.runners import runner
 from edgeprune.measuring.session import Session, SessionSamples
-from edgeprune.records import Progress, Reach
+from edgeprune.records import Progress, Reach, Target
 
 FOLDER = "/data/local/tmp/edgeprune"
 """Where the shell user may write and execute, unless the profile says otherwise."""
@@ -42,12 +42,15 @@ _THERMAL = ("none", "light", "moderate", "severe", "critical", "emergency", "shu
 @runner("adb")
 def run_adb(session: Session, progress: Progress) -> SessionSamples:
     """Time the session's programs on the devices of `reach.hosts`, or on the only one there is."""
-    reach = session.target.reach
-    serials = reach.hosts or (_only_device(),)
-    boards = [AdbBoard(serial, reach) for serial in serials]
+    boards = adb_boards(session.target)
     notes = [note for board in boards for note in board.settle(progress)]
     answer = measure_on(boards, session, progress)
     return replace(answer, warnings=(*notes, *answer.warnings))
+
+
+def adb_boards(target: Target) -> list[AdbBoard]:
+    """The devices of a target, or the only one that adb sees; raises where there is none."""
+    return [AdbBoard(serial, target.reach) for serial in target.reach.hosts or (_only_device(),)]
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,9 @@ class AdbBoard:
     @property
     def folder(self) -> str:
         return self.reach.folder or FOLDER
+
+    def close(self) -> None:
+        """Nothing is kept: adb's own server holds the connection."""
 
     def call(self, argv: Sequence[str], timeout_s: float = 60.0) -> Answer:
         # The device's shell reads this line: our words, quoted one by one, and a constant.

@@ -50,6 +50,10 @@ class Board(Protocol):
     @property
     def folder(self) -> str: ...
 
+    def close(self) -> None:
+        """End what was kept open between calls."""
+        ...
+
     def call(self, argv: Sequence[str], timeout_s: float = 60.0) -> Answer:
         """Run a command there, as a list of arguments, and wait for its end."""
         ...

@@ -31,9 +31,10 @@ _IMPORTS = (
 
 @dataclass(frozen=True)
 class Engine:
-    """How a command line for the runner starts on this board."""
+    """How a command line for the runner starts on this board, and whether it writes traces."""
 
     start: tuple[str, ...]
+    traces: bool
 
     def command(self, arguments: Sequence[str]) -> list[str]:
         """The whole command line."""
@@ -72,7 +73,7 @@ def _native(board: Board, bundle: Bundle, put_together: PutTogether) -> Engine:
     if tried.code != _USAGE_CODE or "usage" not in tried.err:
         said = (tried.err.strip() or f"exit code {tried.code}").splitlines()[-1]
         raise CannotBuild(f"the C++ runner does not run there: {said}")
-    return Engine((command,))
+    return Engine((command,), traces=True)
 
 
 def _python(board: Board, python: str, put_together: PutTogether) -> Engine:
@@ -86,4 +87,4 @@ def _python(board: Board, python: str, put_together: PutTogether) -> Engine:
     with tempfile.TemporaryDirectory(prefix="edgeprune-") as scratch:
         bundle = python_bundle(Path(scratch))
         folder = put_together(bundle.files, bundle.digest)
-    return Engine((python, f"{folder}/{bundle.files[0].name}"))
+    return Engine((python, f"{folder}/{bundle.files[0].name}"), traces=False)

@@ -52,6 +52,7 @@ class OnBoard:
     _step_sh: str = ""
     _engine: Engine | None = None
     _pushed: dict[Path, str] = field(default_factory=dict)
+    _traces: int = 0
 
     def prepare(self) -> None:
         """Put the runner and the programs there. Raises MeasureError where neither kind can run."""
@@ -79,29 +80,64 @@ class OnBoard:
         Raises BoardLost where the board stays away (the step may be done elsewhere), MeasureError
         where the runner says why it cannot, dies, or takes longer than the effort allows.
         """
-        for attempt in range(_MOST_LOSSES + 1):
-            place = f"{self._run}/{step.index}-{attempt}"
-            code = self._ended(step, place)
-            if code is not None:
-                return self._answer(step, place, code)
-            self.warnings.append(
-                f"{self.board.name} lost a running process (did it restart?); it was run again"
-            )
-        raise MeasureError(
-            f"{self.board.name} lost the process that ran {_names(step)} again and again"
-        )
+        return self._done(str(step.index), _names(step), lambda place: self._arguments(step, place))
+
+    def identity(self) -> dict[str, Any]:
+        """What the runner says of the board and its runtime, without running any program."""
+        self._must_trace()
+        return self._done("info", "the runner", lambda place: self._shared("info", place))
+
+    def trace(self, program: Path, rounds: int) -> tuple[dict[str, Any], bytes]:
+        """The answer of `rounds` executions on random inputs, and what the event tracer wrote.
+
+        Raises MeasureError where the board measures by Python, which cannot trace, or as `run`.
+        """
+        self._must_trace()
+        self._traces += 1
+        remote, dump = (f"{self._run}/trace-{self._traces}.{kind}" for kind in ("pte", "etdp"))
+        self._persistently(lambda: self.board.push(program, remote))
+
+        def arguments(place: str) -> list[str]:
+            how = ["--etdump", dump, "--rounds", str(rounds)]
+            return [*self._shared("trace", place), *how, remote]
+
+        answer = self._done(f"trace-{self._traces}", "kernels", arguments)
+        data = self._persistently(lambda: self.board.pull(dump))
+        self._called(["rm", "-f", remote, dump])
+        return answer, data
 
     def leave(self) -> None:
         """Remove what this session's steps wrote; programs and runner stay for the next one."""
         if self._run:
             self.board.call(["rm", "-rf", self._run])
 
+    def _must_trace(self) -> None:
+        assert self._engine is not None
+        if not self._engine.traces:
+            raise MeasureError(
+                "kernels are measured by the C++ runner only: " + "; ".join(self.warnings)
+            )
+
     # --- a step ---------------------------------------------------------------------------------
 
-    def _ended(self, step: Step, place: str) -> int | None:
-        """The exit code of the step's process, started if it was not; None where it got lost."""
+    def _done(
+        self, name: str, what: str, arguments: Callable[[str], Sequence[str]]
+    ) -> dict[str, Any]:
+        """The answer of one process of the runner, run again where the board lost it."""
+        for attempt in range(_MOST_LOSSES + 1):
+            place = f"{self._run}/{name}-{attempt}"
+            code = self._ended(what, place, arguments(place))
+            if code is not None:
+                return self._answer(what, place, code)
+            self.warnings.append(
+                f"{self.board.name} lost a running process (did it restart?); it was run again"
+            )
+        raise MeasureError(f"{self.board.name} lost the process that ran {what} again and again")
+
+    def _ended(self, what: str, place: str, arguments: Sequence[str]) -> int | None:
+        """The exit code of the process, started if it was not; None where it got lost."""
         assert self._engine is not None
-        command = self._engine.command(self._arguments(step, place))
+        command = self._engine.command(arguments)
         self._called(["sh", self._step_sh, "start", place, *command])
         deadline = time.monotonic() + self.session.effort.timeout_s
         while True:
@@ -115,7 +151,7 @@ class OnBoard:
             if time.monotonic() > deadline:
                 self._persistently(lambda: self.board.call(["sh", self._step_sh, "stop", place]))
                 raise MeasureError(
-                    f"{_names(step)} was not done on {self.board.name} after "
+                    f"{what} was not done on {self.board.name} after "
                     f"{self.session.effort.timeout_s:g} s and was stopped; "
                     "measure fewer rounds, or allow more time"
                 )
@@ -123,19 +159,24 @@ class OnBoard:
     def _arguments(self, step: Step, place: str) -> list[str]:
         effort, reach = self.session.effort, self.session.target.reach
         arguments = [
-            *("time", "--out", f"{place}/result.json"),
-            *("--threads", str(self.session.target.threads), "--rounds", str(step.rounds)),
-            *("--min-block-ms", f"{effort.min_block_ms:g}", "--warmup-ms", f"{WARMUP_MS:g}"),
-            *("--seed", str(effort.seed)),
+            *self._shared("time", place),
+            *("--rounds", str(step.rounds), "--min-block-ms", f"{effort.min_block_ms:g}"),
+            *("--warmup-ms", f"{WARMUP_MS:g}"),
         ]
-        if reach.cpus:
-            arguments += ["--cpus", ",".join(str(cpu) for cpu in reach.cpus)]
         if reach.cool_below_c is not None:
             most = min(_COOL_WAIT_S, effort.timeout_s / 2)
             arguments += ["--cool-below", f"{reach.cool_below_c:g}", "--cool-wait-s", f"{most:g}"]
         return [*arguments, *(self._pushed[program] for program in step.programs)]
 
-    def _answer(self, step: Step, place: str, code: int) -> dict[str, Any]:
+    def _shared(self, task: str, place: str) -> list[str]:
+        target = self.session.target
+        arguments = [task, "--out", f"{place}/result.json", "--threads", str(target.threads)]
+        arguments += ["--seed", str(self.session.effort.seed)]
+        if target.reach.cpus:
+            arguments += ["--cpus", ",".join(str(cpu) for cpu in target.reach.cpus)]
+        return arguments
+
+    def _answer(self, what: str, place: str, code: int) -> dict[str, Any]:
         log = self._persistently(lambda: self.board.pull(f"{place}/log")).decode(errors="replace")
         try:
             text = self._persistently(lambda: self.board.pull(f"{place}/result.json"))
@@ -144,7 +185,7 @@ class OnBoard:
             lines = [line.strip() for line in log.splitlines() if line.strip()]
             said = " | ".join(lines[-5:]) or "it wrote nothing"
             raise MeasureError(
-                f"running {_names(step)} on {self.board.name} ended with exit code {code}: {said}"
+                f"running {what} on {self.board.name} ended with exit code {code}: {said}"
             ) from None
         if "error" in answer:
             said = last_log_line(log) or ""

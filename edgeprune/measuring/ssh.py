@@ -22,7 +22,7 @@ from edgeprune.measuring.board import Answer, Dropped
 from edgeprune.measuring.boards import measure_on
 from edgeprune.measuring.runners import runner
 from edgeprune.measuring.session import Session, SessionSamples
-from edgeprune.records import Progress, Reach
+from edgeprune.records import Progress, Reach, Target
 
 FOLDER = ".cache/edgeprune"
 """Where we work on the board unless the profile says otherwise, relative to the home directory."""
@@ -37,17 +37,22 @@ _REFUSED = ("Permission denied", "Host key verification failed", "Could not reso
 @runner("ssh")
 def run_ssh(session: Session, progress: Progress) -> SessionSamples:
     """Time the session's programs on the boards of the target's `reach.hosts`."""
-    reach = session.target.reach
+    with ExitStack() as stack:
+        boards = [stack.enter_context(closing(board)) for board in ssh_boards(session.target)]
+        return measure_on(boards, session, progress)
+
+
+def ssh_boards(target: Target) -> list[SshBoard]:
+    """The boards of a target; TargetError where it names none, MeasureError without ssh here."""
+    reach = target.reach
     if not reach.hosts:
         raise TargetError(
-            f"target {session.target.name!r} does not say which board to measure on; give it as "
-            "ssh knows it: --set 'reach.hosts=[\"pi@raspberrypi.local\"]', or in the profile"
+            f"target {target.name!r} does not say which board to measure on; give it as ssh knows "
+            "it: --set 'reach.hosts=[\"pi@raspberrypi.local\"]', or in the profile"
         )
     if shutil.which("ssh") is None:
         raise MeasureError("measuring over ssh needs the ssh client, which is not installed here")
-    with ExitStack() as stack:
-        boards = [stack.enter_context(closing(SshBoard(host, reach))) for host in reach.hosts]
-        return measure_on(boards, session, progress)
+    return [SshBoard(host, reach) for host in reach.hosts]
 
 
 class SshBoard:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 from torch import Tensor
 
@@ -12,7 +13,7 @@ from edgeprune.channels import channel_groups
 from edgeprune.choices import STRATEGIES, Strategy
 from edgeprune.errors import BudgetError, PlanError
 from edgeprune.planning.limits import Blocks, Limits, Rules
-from edgeprune.planning.memory import moments
+from edgeprune.planning.memory import Moment, moments
 from edgeprune.planning.planner import Planner, Proof
 from edgeprune.planning.shares import SHARINGS, widest
 from edgeprune.planning.solve import TIME_LIMIT
@@ -112,7 +113,8 @@ def plan(  # what is known, then what is wished: each may be left out
     if budget.speedup is not None:
         faster = cost.latency_ms(groups.full_widths()) / budget.speedup
         limit = faster if limit is None else min(limit, faster)
-    return plan_within(known, cost, Limits(limit, budget.size_bytes))
+    limits = Limits(limit, budget.size_bytes, memory_bytes=budget.memory_bytes, macs=budget.macs)
+    return plan_within(known, cost, limits)
 
 
 def share_of(known: Known, keep: float) -> Plan:
@@ -150,7 +152,11 @@ def planner_for(known: Known, cost: CostModel) -> Planner:
     groups or blocks that do not exist."""
     blocks = known.blocks
     check_rules(known.rules, [*known.groups.full_widths(), *_names(known)])
-    live = moments(known.graph, known.groups.extents, cost.kernels, blocks.known)
+
+    @cache
+    def live() -> tuple[Moment, ...]:
+        return moments(known.graph, known.groups.extents, cost.kernels, blocks.known)
+
     parts = (known.groups, known.scores, cost, blocks, known.rules)
     return Planner(*parts, moments=live, time_limit=known.time_limit)
 

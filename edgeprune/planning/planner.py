@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -25,6 +25,7 @@ _SAFE = 1 - 1e-8
 """Limits are taken a little tighter, so that sums in another order do not exceed them."""
 _MOST_MOMENTS = 12
 _TRIES = 3
+_STOPPED = ("the search ended before the gap was closed: another run may find another plan",)
 _ROW = {name: i for i, name in enumerate(QUANTITIES)}
 
 
@@ -53,8 +54,8 @@ class Chosen:
 class Planner:
     """Groups, scores, blocks and costs, and what a user demands; `within` plans.
 
-    `moments` are needed where memory is limited. A cost model that was corrected meanwhile takes
-    the place of `cost` without tabulating again, see `with_cost`.
+    `moments` makes what lives at one time, where memory is limited. A cost model that was corrected
+    meanwhile takes the place of `cost` without tabulating again, see `with_cost`.
     """
 
     groups: ChannelGroups
@@ -62,7 +63,7 @@ class Planner:
     cost: CostModel
     blocks: Blocks = field(default_factory=Blocks)
     rules: Rules = field(default_factory=Rules)
-    moments: tuple[Moment, ...] = ()
+    moments: Callable[[], tuple[Moment, ...]] = tuple
     time_limit: float = TIME_LIMIT
     tables: dict[object, tuple[Tabulated, CostModel]] = field(default_factory=dict, repr=False)
 
@@ -83,11 +84,12 @@ class Planner:
             tight = _tightened(tight, limits, chosen.usage)
         return chosen
 
-    def usage(self, widths: Widths) -> Usage:
-        """What a network takes, as the cost model predicts it."""
+    def usage(self, widths: Widths, limits: Limits | None = None) -> Usage:
+        """What a network takes, as the cost model predicts it; memory where `limits` have it."""
         cost = self._with_blocks
         macs = sum(kernel_macs(kernel.at(widths)) for kernel in cost.kernels)
-        memory = peak_bytes(self.moments, widths)
+        limited = limits is not None and limits.memory_bytes is not None
+        memory = peak_bytes(self.moments(), widths) if limited else 0
         return Usage(cost.latency_ms(widths), cost.size_bytes(widths), memory, macs)
 
     def least(self, quantity: str, limits: Limits) -> float:
@@ -107,7 +109,7 @@ class Planner:
         while True:
             solution, problem = self._solution(table, limits, watched)
             widths = {**problem.widths(solution.levels), **self.gone}
-            usage = self.usage(widths)
+            usage = self.usage(widths, limits)
             most = limits.memory_bytes
             if most is None or usage.memory_bytes <= most or len(watched) >= _MOST_MOMENTS:
                 break
@@ -119,7 +121,7 @@ class Planner:
             solution.gap,
             solution.seconds,
             solution.how,
-            table.notes,
+            (*table.notes, *(_STOPPED if solution.gap else ())),
         )
         return Chosen(widths, usage, proof)
 
@@ -166,7 +168,7 @@ class Planner:
         return problem.taken(problem.complete([0] * len(problem.variables)))
 
     def _fullest(self, widths: Widths) -> Moment:
-        return max(self.moments, key=lambda m: sum(t.bytes_at(widths) for t in m))
+        return max(self.moments(), key=lambda m: sum(t.bytes_at(widths) for t in m))
 
     # --- tables ---------------------------------------------------------------------------
 
@@ -184,7 +186,7 @@ class Planner:
 
     def _made(self, limits: Limits) -> tuple[Tabulated, CostModel]:
         """The tables for limits of this kind, and the cost model that they were made of."""
-        key = (limits.floor, limits.size_bytes is not None)
+        key = (limits.floor, limits.size_bytes is not None, limits.macs is not None)
         if key not in self.tables:
             choices = Choices(self.groups, self.cost, limits, self.rules)
             made = tabulated(choices, self.scores, self.blocks)

@@ -81,15 +81,15 @@ def widest(sharing: Sharing, planner: Planner, limits: Limits) -> Widths:
         return {**sharing(groups, scores, share, limits.floor), **planner.gone}
 
     whole, best = at(1.0), at(limits.floor)
-    if not limits.exceeded(planner.usage(whole)):
+    if not limits.exceeded(planner.usage(whole, limits)):
         return whole
-    if limits.exceeded(planner.usage(best)):
+    if limits.exceeded(planner.usage(best, limits)):
         raise BudgetError(out_of_reach(planner, limits, proven=True))
     low, high = limits.floor, 1.0
     for _ in range(STEPS):
         middle = (low + high) / 2
         found = at(middle)
-        if limits.exceeded(planner.usage(found)):
+        if limits.exceeded(planner.usage(found, limits)):
             high = middle
         else:
             low, best = middle, found

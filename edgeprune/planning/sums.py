@@ -18,7 +18,7 @@ from edgeprune.planning.problem import Sum, Variable
 from edgeprune.records import Extent
 
 Array = NDArray[np.float64]
-MOST_STATES = 192
+MOST_STATES = 128
 _WIDE = 3
 """So many families in one dimension make a sum."""
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.planning.levels import Choices, Importance
-from edgeprune.planning.limits import Blocks
+from edgeprune.planning.limits import Blocks, Limits
 from edgeprune.planning.macs import kernel_macs
 from edgeprune.planning.memory import Moment, Tensor
 from edgeprune.planning.problem import Factor, Problem, Variable, merged
@@ -63,7 +63,7 @@ def tabulated(choices: Choices, scores: Scores, blocks: Blocks) -> Tabulated:
     ]  # fmt: skip
     present = tuple(Variable(b.key, (((b.key, 1),), ((b.key, 0),))) for b in free)
     gone = {b.key for b in blocks.known if b.name in blocks.dropped}
-    table = Tables(cost, (*families, *present), gone)
+    table = Tables(cost, (*families, *present), gone, choices.limits)
     factors = table.kernels()
     factors += _importance(Importance(choices.groups, scores), families)
     for v, block in enumerate(free, len(families)):
@@ -80,6 +80,8 @@ class Tables:
     cost: CostModel
     variables: tuple[Variable, ...]
     gone: set[str]
+    limits: Limits
+    """Only what these limit is looked up (and latency, always): the rest stays zero."""
     sums: Sums = field(init=False)
     additive: int = 0
     """How many kernels knew too much at once and were added up over what they know."""
@@ -196,9 +198,9 @@ class Tables:
     def _values(self, key: KernelKey) -> Array:
         if not key.shapes:
             return np.zeros(3)
-        return np.array(
-            [self.cost.kernel_us(key), self.cost.kernel_bytes(key), kernel_macs(key)], dtype=float
-        )
+        size = self.cost.kernel_bytes(key) if self.limits.size_bytes is not None else 0
+        macs = kernel_macs(key) if self.limits.macs is not None else 0
+        return np.array([self.cost.kernel_us(key), size, macs], dtype=float)
 
     def _known(self, extent: Extent) -> bool:
         return any(group in self._home for group in extent.groups)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-RIDGES = (1e-8, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+RIDGES = (1e-8, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Penalties to choose from, in units of the mean square of an input."""
 
 

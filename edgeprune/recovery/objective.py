@@ -61,25 +61,29 @@ class Objective:
         return torch.stack(differences).mean()
 
 
-def optimiser(module: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    """SGD with Nesterov momentum; norms and biases are not decayed (He et al. 2018,
-    arXiv 1812.01187, section 3.1)."""
+def optimiser(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum, or AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101); norms
+    and biases are not decayed (He et al. 2018, arXiv 1812.01187, section 3.1). The recipe leaves
+    nothing open (`recipes.resolved`)."""
+    assert recipe.lr is not None
+    assert recipe.weight_decay is not None
     trained = [p for p in module.parameters() if p.requires_grad]
     parts = [
         {"params": [p for p in trained if p.dim() > 1], "weight_decay": recipe.weight_decay},
         {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
     ]
+    parts = [part for part in parts if part["params"]]
+    if recipe.optimiser == "adamw":
+        return torch.optim.AdamW(parts, lr=recipe.lr, betas=(recipe.momentum, 0.999))
     return torch.optim.SGD(
-        [part for part in parts if part["params"]],
-        lr=recipe.lr,
-        momentum=recipe.momentum,
-        nesterov=recipe.momentum > 0,
+        parts, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0
     )
 
 
 def rate(step: int, steps: int, recipe: Recipe) -> float:
     """The learning rate of step `step` (from 0) of `steps`: linear warm-up, then half a cosine
     to zero (Loshchilov and Hutter 2017, arXiv 1608.03983)."""
+    assert recipe.lr is not None
     warm = round(recipe.warmup * steps)
     if step < warm:
         return recipe.lr * (step + 1) / (warm + 1)

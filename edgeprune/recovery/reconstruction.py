@@ -17,13 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from edgeprune import ranks
 from edgeprune.data import Data
 from edgeprune.data.evaluate import device_of
+from edgeprune.forms import Form
 from edgeprune.graph import attribute
 from edgeprune.randomness import mix
 from edgeprune.records import Graph, Progress, silent
 from edgeprune.recovery.equations import Change, Equations
-from edgeprune.recovery.layers import Form
 from edgeprune.recovery.norms import Norm
 from edgeprune.recovery.samples import SAMPLES, plain_inputs
 from edgeprune.recovery.shelf import Shelf
@@ -31,9 +32,9 @@ from edgeprune.recovery.twins import Layer, Positions, Step, changed_layers, in_
 
 CHUNK = 64
 _CHUNK_VALUES = 2**21
-_WORK = 30e9
+_WORK = 20e9
 """Rows x inputs² that one layer's equations may take: more rows than that tell little more."""
-_LEAST_ROWS, _MOST_ROWS = 8, 200
+_LEAST_ROWS, _MOST_ROWS = 8, 64
 """Rows per unknown that are always taken, if the samples have them, and that are enough."""
 _FAINT = 1e-3
 """A batch norm that scales a channel by less than this share of its largest scale hides it."""
@@ -81,7 +82,8 @@ def reconstruct(
     `small` is what a cut left of `full`, with its batch-norm statistics as they were; `positions`
     say what stayed of each parameter (`surgery.kept_positions`). Where nothing was removed, nothing
     changes; what was removed and is a linear combination of what stays is restored exactly; on the
-    samples, no layer's squared error grows. Raises DataError if there are no training samples.
+    samples, no layer's squared error grows. Where there are several processes, all call this
+    together, each with its share of the samples. Raises DataError if there are no training samples.
     """
     effort = effort or Effort()
     module = copy.deepcopy(small.program)
@@ -136,12 +138,15 @@ class _Twins:
             rows, wanted = form.rows(args[layer.ports.inputs], target, chosen)
             if equations is None:
                 equations = Equations(form.groups, form.inputs, form.outputs, self.device)
-            equations.add(piece % 2, rows, wanted - self._output(layer, form, rows))
-            energy += float(wanted.double().square().sum())
+            if piece % ranks.count() == ranks.rank():  # one that has none of its own adds nothing
+                equations.add(piece % 2, rows, wanted - self._output(layer, form, rows))
+                energy += float(wanted.double().square().sum())
             for node in step.over:
                 env.pop(node, None)
             self.shelf.put(piece, env)
         assert equations is not None
+        ranks.add_up(equations.sums())
+        (energy,) = ranks.added([energy], self.device)
         change = equations.solve(constant=layer.bias is not None or layer.norm is not None)
         self._write(layer, form, change)
         share = math.sqrt(1 / energy) if energy > 0 else 0.0
@@ -151,7 +156,9 @@ class _Twins:
     def _pieces(self, first: bool) -> Iterator[tuple[int, dict[Any, Any]]]:
         """What is known of each piece of the samples: at first their inputs."""
         if not first:
-            for piece in self.shelf.pieces():
+            held = self.shelf.pieces()
+            own = [piece for piece in held if piece % ranks.count() == ranks.rank()]
+            for piece in own or held:
                 yield piece, self.shelf.take(piece)
             return
         inputs = plain_inputs(self.data, self.effort.samples, self.chunk)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx
 from torch.nn import functional as F
 
+from edgeprune import ranks
 from edgeprune.data import Data
 from edgeprune.data.evaluate import device_of
 from edgeprune.graph import attribute
@@ -26,16 +27,18 @@ def recompute_statistics(graph: Graph, data: Data, samples: int = SAMPLES) -> Gr
     While they are taken, every batch norm normalises with its batch's own statistics, so that later
     ones see what they will get (Wu and Johnson 2021, "Rethinking 'Batch' in BatchNorm", section 3).
     Sums are in fp64, the variance is the unbiased one over all samples. A graph without batch norms
-    comes back as a plain copy. Raises DataError if the data have no training samples.
+    comes back as a plain copy. Where there are several processes, all call this together, and each
+    looks at its share of the pieces. Raises DataError if the data have no training samples.
     """
     module = copy.deepcopy(graph.program)
     taking = _Taking(module)
     training = module.training
     module.eval()
     with torch.no_grad():
-        for inputs in plain_inputs(data, samples, CHUNK) if norms(module) else ():
+        pieces = plain_inputs(data, samples, CHUNK) if taking.norms else iter(())
+        for piece, inputs in enumerate(pieces):
             # one sample may have no variance of its own: it stands alone only if it is alone
-            if len(inputs) > 1 or not taking.sums:
+            if piece % ranks.count() == ranks.rank() and (len(inputs) > 1 or piece == 0):
                 taking.run(inputs.to(device_of(module)))
         taking.write()
     module.train(training)
@@ -81,9 +84,20 @@ class _Taking(fx.Interpreter):
             x, mean.to(x.dtype), variance.to(x.dtype), args[1], args[2], eps=norm.epsilon
         )
 
+    def _over_all(self) -> dict[str, _Sums]:
+        if ranks.count() == 1:
+            return self.sums
+        found = {}
+        for name in self.variances:
+            none = torch.zeros_like(attribute(self.module, name), dtype=torch.float64)
+            own = self.sums.get(name, _Sums(0, none, none.clone()))
+            ranks.add_up([own.first, own.second])
+            found[name] = _Sums(int(ranks.added([own.count])[0]), own.first, own.second)
+        return found
+
     def write(self) -> None:
-        """Put the statistics of everything seen into the network."""
-        for name, sums in self.sums.items():
+        """Put the statistics of everything that any process saw into the network."""
+        for name, sums in self._over_all().items():
             mean = sums.first / sums.count
             variance = (sums.second / sums.count - mean.square()).clamp_min(0)
             variance *= sums.count / max(sums.count - 1, 1)

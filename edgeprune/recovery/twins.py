@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import fx
 
+from edgeprune.forms import Ports, ports
 from edgeprune.graph import attribute
 from edgeprune.records import Graph
-from edgeprune.recovery.layers import Ports, ports
 from edgeprune.recovery.norms import Norm, norm_of
 
 aten = torch.ops.aten

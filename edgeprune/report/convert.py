@@ -53,6 +53,8 @@ def to_json(report: Report) -> dict[str, Any]:
             "size_bytes": report.budget.size_bytes,
             "speedup": report.budget.speedup,
             "max_drop": report.budget.max_drop,
+            "memory_bytes": report.budget.memory_bytes,
+            "macs": report.budget.macs,
         },
         "sparsity": _sparsity(report.sparsity),
         "baseline": _side(report.baseline),

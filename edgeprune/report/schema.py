@@ -87,6 +87,8 @@ class BudgetJson(TypedDict):
     size_bytes: int | None
     speedup: Finite
     max_drop: Finite
+    memory_bytes: NotRequired[int | None]
+    macs: NotRequired[int | None]
 
 
 class SparsityJson(TypedDict):

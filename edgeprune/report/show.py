@@ -6,7 +6,7 @@ import math
 import re
 
 from edgeprune.report.schema import BudgetJson, MetricJson, ReportJson
-from edgeprune.units import show_bytes, show_ms
+from edgeprune.units import show_bytes, show_count, show_ms
 
 UNKNOWN = "–"
 _MINUS = "\u2212"
@@ -138,6 +138,11 @@ def budget(value: BudgetJson) -> list[str]:
         limits.append(f"speedup ≥ {value['speedup']:g}×")
     if value["size_bytes"] is not None:
         limits.append(f"size ≤ {show_bytes(value['size_bytes'])}")
+    memory, macs = value.get("memory_bytes"), value.get("macs")
+    if memory is not None:
+        limits.append(f"activations ≤ {show_bytes(memory)}")
+    if macs is not None:
+        limits.append(f"{show_count(macs)} MACs at most")
     if value["max_drop"] is not None:
         limits.append(f"drop ≤ {value['max_drop']:g} point{'s' * (value['max_drop'] != 1)}")
     return limits

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edgeprune import ranks
 from edgeprune.records import ChannelGroups, Graph
 from edgeprune.scoring.core import Samples, Values, criterion, evaluating, relative, samples
 from edgeprune.scoring.taps import Place, Watching, taps, tensor_of
@@ -40,6 +41,7 @@ def activation(graph: Graph, groups: ChannelGroups, data: Samples | None) -> Val
     with evaluating(graph.program), torch.no_grad():
         for inputs, _ in samples(data, CHUNK):
             watching.run(inputs.to(device))
+    _add_up(sums, counts, dims)
     found: Values = {}
     for group in groups.groups:
         # one entry for each tensor, however many layers read it
@@ -54,3 +56,15 @@ def activation(graph: Graph, groups: ChannelGroups, data: Samples | None) -> Val
         seen = together.shape[1] > 0
         found[group.name] = relative(together.mean(axis=1)) if seen else np.ones(group.size)
     return found
+
+
+def _add_up(sums: dict[Place, Tensor], counts: dict[Place, int], dims: dict[Place, int]) -> None:
+    """Replace sums and counts by those over the samples of all processes."""
+    if ranks.count() == 1:
+        return
+    for place, dim in dims.items():
+        width = tensor_of(place).meta["shape"][dim]
+        here = sums.get(place, torch.zeros(width, dtype=torch.float64))
+        ranks.add_up([here])
+        sums[place] = here
+        counts[place] = int(ranks.added([counts[place]])[0])

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from edgeprune import ranks
 from edgeprune.choices import CRITERIA, Choice
 from edgeprune.errors import PlanError
 from edgeprune.records import ChannelGroup, ChannelGroups, Graph, ParameterSlice, Scores
@@ -150,14 +151,25 @@ def relative(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def samples(data: Samples, chunk: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """At most SAMPLES training samples (inputs, targets) in pieces of at most `chunk`."""
+    """At most SAMPLES training samples (inputs, targets) in pieces of at most `chunk`; where there
+    are several processes, those pieces that fall to this one (`added_up` brings them together)."""
 
     def pieces(batch: tuple[Tensor, Tensor]) -> zip[tuple[Tensor, Tensor]]:
         inputs, targets = batch
         return zip(inputs.split(chunk), targets.split(chunk), strict=True)
 
     every = itertools.chain.from_iterable(pieces(batch) for batch in data.train_plain)
-    return itertools.islice(every, SAMPLES // chunk)
+    return itertools.islice(every, ranks.rank(), SAMPLES // chunk, ranks.count())
+
+
+def added_up(found: Values, count: int) -> tuple[Values, int]:
+    """Sums by group and a count, over the pieces of all processes."""
+    if ranks.count() == 1:
+        return found, count
+    tensors = {name: torch.from_numpy(value.copy()) for name, value in found.items()}
+    ranks.add_up(list(tensors.values()))
+    (total,) = ranks.added([count])
+    return {name: tensor.numpy() for name, tensor in tensors.items()}, int(total)
 
 
 @contextmanager

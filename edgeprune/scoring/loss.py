@@ -10,6 +10,7 @@ from edgeprune.records import ChannelGroup, ChannelGroups, Graph, ParameterSlice
 from edgeprune.scoring.core import (
     Samples,
     Values,
+    added_up,
     criterion,
     evaluating,
     gradients,
@@ -57,6 +58,7 @@ def taylor(graph: Graph, groups: ChannelGroups, data: Samples | None) -> Values:
     finally:
         for name, parameter in wanted.items():
             parameter.requires_grad_(states[name])
+    found, batches = added_up(found, batches)
     return {name: total / max(batches, 1) for name, total in found.items()}
 
 
@@ -103,6 +105,7 @@ def fisher(graph: Graph, groups: ChannelGroups, data: Samples | None) -> Values:
                 ]
                 found[name] += np.square(sum(gates, np.zeros(1))).sum(axis=0) / 2
             count += len(inputs)
+    found, count = added_up(found, count)
     means = {name: total / max(count, 1) for name, total in found.items() if places[name]}
     typical = float(np.concatenate([*means.values(), np.zeros(0)]).mean()) if means else 1.0
     return {g.name: means.get(g.name, np.full(g.size, typical)) for g in groups.groups}

@@ -178,7 +178,7 @@ def test_fit_in_rounds_with_zeros(edgeprune, model, tmp_path):
     assert report["final"]["zeros"] == pytest.approx(0.5, abs=0.05)
     stages = [stage["name"] for stage in report["stages"]]
     assert [name for name in stages if name.endswith("1 of 2")] == [
-        "plan 1 of 2", "cut 1 of 2", "recover 1 of 2",
+        "plan 1 of 2", "cut 1 of 2", "reconstruct 1 of 2", "recover 1 of 2",
     ]  # fmt: skip
     assert json.loads((run / "plan.json").read_text())["sparsity"]["share"] == 0.5
 
@@ -234,7 +234,7 @@ def test_a_report_that_is_not_there(edgeprune, tmp_path):
 def test_targets(edgeprune, tmp_path):
     assert "host" in ended_well(edgeprune("targets"))
     listed = json.loads(ended_well(edgeprune("targets", "--json")))
-    assert [target["name"] for target in listed] == ["host"]
+    assert {"host", "linux-arm64", "ethos-u55-128"} <= {target["name"] for target in listed}
     path = tmp_path / "board.toml"
     path.write_text('extends = "host"\nthreads = 2\n')
     assert "threads       2" in ended_well(edgeprune("targets", "check", path))
@@ -250,3 +250,71 @@ def test_doctor(edgeprune):
     assert health["fit_for_work"] is True
     assert {package["name"] for package in health["packages"]} >= {"torch", "executorch"}
     assert health["problems"] == []
+
+
+def test_a_sweep_is_a_table_a_file_and_a_picture(edgeprune, model, tmp_path):
+    path, picture = tmp_path / "front.json", tmp_path / "front.svg"
+    words = ("plan", *model, "--sweep", "1.3,1.6,1000", "-o", path, "--plot", picture)
+    out = ended_well(edgeprune(*words))
+    assert "1.3×" in out
+    assert "out of reach" in out
+    points = json.loads(path.read_text())["points"]
+    assert [point["speedup"] for point in points] == [1.3, 1.6, 1000]
+    assert points[0]["importance"] >= points[1]["importance"]
+    assert points[0]["gap"] == 0
+    assert set(points[0]["widths"]) == {"0", "2"}
+    assert points[2]["plan"] is None
+    drawing = picture.read_text()
+    assert drawing.startswith("<svg")
+    assert drawing.count("<circle") == 2
+    printed = json.loads(ended_well(edgeprune(*words, "--json")))
+    assert printed["points"][0]["widths"] == points[0]["widths"]
+
+
+def test_a_plan_edited_by_hand_is_checked(edgeprune, model, tmp_path):
+    path = tmp_path / "plan.json"
+    ended_well(edgeprune("plan", *model, "--keep", 0.5, "-o", path))
+    data = json.loads(path.read_text())
+    data["kept"]["0"] = [0, 1, 2]
+    path.write_text(json.dumps(data))
+    out = ended_well(edgeprune("plan", *model, "--check", path))
+    assert "fits make" in out
+    assert "predicted: " in out
+    found = json.loads(ended_well(edgeprune("plan", *model, "--check", path, "--json")))
+    assert 0 < found["importance"] < 1
+    assert found["within"]
+    ended = edgeprune("plan", *model, "--check", path, "--budget-mb", 0.000001)
+    assert ended.code == 3
+    assert "more than the budget" in ended.out
+    data["kept"]["0"] = [0, 0, 99]
+    data["kept"]["1"] = [0]
+    path.write_text(json.dumps(data))
+    ended = edgeprune("plan", *model, "--check", path)
+    assert ended.code == 2
+    assert "2 problem(s)" in ended.err
+
+
+def test_a_recipe_holds_any_option_and_the_command_line_wins(edgeprune, model, tmp_path):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        'model = "net.py:make"\ninput = "1x1x32x32"\nbudget_mmacs = 2.5\nfloor = 0.2\n'
+        f'out = "{tmp_path / "made.json"}"\n[min-width]\n"0" = 9\n[multiple]\n"*" = 3\n'
+    )
+    ended_well(edgeprune("plan", "--recipe", recipe))
+    kept = json.loads((tmp_path / "made.json").read_text())["kept"]
+    assert len(kept["0"]) >= 9
+    assert all(len(channels) % 3 == 0 or len(channels) in (16, 32) for channels in kept.values())
+    small = ended_well(edgeprune("plan", "--recipe", recipe, "--budget-mmacs", 2.1, "--json"))
+    fewer = json.loads(small)["kept"]
+    assert sum(map(len, fewer.values())) < sum(map(len, kept.values()))
+
+
+def test_groups_that_must_stay_do(edgeprune, model, tmp_path):
+    words = ("plan", *model, "--budget-mmacs", 2.5, "-o", tmp_path / "plan.json", "--json")
+    loose = json.loads(ended_well(edgeprune(*words)))["kept"]
+    kept = json.loads(ended_well(edgeprune(*words, "--keep", "2*")))["kept"]
+    assert len(loose["2"]) < 32
+    assert len(kept["2"]) == 32
+    ended = edgeprune(*words, "--keep", "layer9.*")
+    assert ended.code == 2
+    assert "no group or block has such a name" in ended.err

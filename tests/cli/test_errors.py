@@ -159,7 +159,7 @@ def test_a_bug_shows_its_traceback_and_ends_with_1(edgeprune, monkeypatch):
 def _fail_with(edgeprune, monkeypatch, error):
     """Run `fit` with a first step that raises `error`."""
 
-    def fail(*_):
+    def fail(*_, **__):
         raise error
 
     monkeypatch.setattr(sys.modules["edgeprune.cli.fit"], "budget_from", fail)
@@ -178,3 +178,43 @@ def test_a_reader_that_leaves_is_no_error():
     )
     assert ended.returncode == app.BROKEN_PIPE
     assert ended.stderr == ""
+
+
+def test_every_problem_of_a_recipe_is_told_at_once(edgeprune, tmp_path):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        'model = "torchvision:resnet18"\nspeedup = "2"\nepoch = 3\ndrop-blocks = 1\n'
+        "lr = true\nkeep = [1, [2]]\n[seed]\na = 1\n"
+    )
+    text = one_error_line(edgeprune("fit", "--recipe", recipe))
+    assert "6 problem(s)" in text
+    for said in (
+        "speedup: must be a number, not '2'",
+        "epoch: no such option; did you mean epochs",
+        "drop-blocks: must be true or false",
+        "lr: must not be true or false",
+        "keep: must be a list of words or numbers, or a table",
+        "seed: takes one value",
+    ):
+        assert said in text
+    recipe.write_text("speedup = ")
+    assert "is not TOML" in one_error_line(edgeprune("fit", "--recipe", recipe))
+    assert "No such file" in one_error_line(edgeprune("fit", "--recipe", tmp_path / "none.toml"))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--min-width", "a=b"), "--min-width a=b: 'b' is no number"),
+        (("--multiple", "0"), "--multiple *=0 must be a whole number"),
+        (("--max-cut", "1.5"), "--max-cut *=1.5 must be a share"),
+        (("--floor", "2"), "--floor 2 must be a share"),
+        (("--sweep", "2,x"), "--sweep 'x' must be a number"),
+        (("--plot", "front.svg"), "give --sweep"),
+        (("--importance", "2"), "--importance 2 must be"),
+    ],
+)
+def test_demands_that_make_no_sense_are_said(edgeprune, options, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ("plan", "--model", "torchvision:resnet18", "--speedup", 2, *options)
+    assert said in one_error_line(edgeprune(*words))

@@ -204,3 +204,15 @@ def test_depthwise_channels_that_leave_lines_half_full_are_told_by_their_own_poi
     cost = MeasuredCost((kernel,), {"c": 96}, {"c": 1}, assemble(wanted, times), tiles)
     key = kernel.at({"c": channels})
     assert cost.kernel_us(key) == pytest.approx(us(key))
+
+
+@given(
+    heads=st.integers(1, 4),
+    each=st.integers(1, 8),
+    perm=st.sampled_from([(0, 2, 1, 3), (0, 1, 3, 2)]),
+)
+def test_a_head_of_one_channel_is_moved_like_any_other(heads, each, perm):
+    full = place(canonical(key("transpose", (1, 49, 4, 8), perm=perm)))
+    small = place(canonical(key("transpose", (1, 49, heads, each), perm=perm)))
+    assert small[0] == full[0]
+    assert small[1] == (49 * heads * each,)

@@ -14,8 +14,11 @@ from typing import Any
 
 import loopback_sshd
 import pytest
+import torch
 from loopback_sshd import LoopbackSshd
+from torch import nn
 
+from edgeprune import capture, channel_groups, profile
 from edgeprune.errors import MeasureError, TargetError
 from edgeprune.measuring import Effort, compare, engines, measure, speedup
 from edgeprune.measuring.board import BoardLost
@@ -256,3 +259,22 @@ def test_a_runner_that_does_not_run_there(narrow, sshd: LoopbackSshd, tmp_path: 
 def test_a_profile_without_a_host(narrow) -> None:
     with pytest.raises(TargetError, match=r"reach\.hosts"):
         measure(narrow.artifact, board_on(Reach()), LITTLE)
+
+
+def test_kernels_are_measured_on_the_board(board: Target, tmp_path: Path) -> None:
+    """A cost model of a small network whose every kernel ran over there, and the table knows it."""
+    torch.manual_seed(0)
+    layers = (nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 8, 1), nn.Flatten())
+    graph = capture(nn.Sequential(*layers).eval(), (torch.randn(1, 3, 16, 16),))
+    groups = channel_groups(graph)
+    table = tmp_path / "costs.sqlite"
+    cost = profile(graph, board, groups, table=table)
+    full = groups.full_widths()
+    narrow = {name: max(1, width // 4) for name, width in full.items()}
+    assert 0 < cost.latency_ms(narrow) < cost.latency_ms(full)
+    assert cost.taken.executed > 0
+    again = profile(graph, board, groups, table=table)
+    assert again.taken.executed == 0
+    assert again.latency_ms(full) == cost.latency_ms(full)
+    here = profile(graph, replace(board, runner="local", reach=Reach()), groups, table=table)
+    assert here.taken.executed > 0  # what the board measured is not this host's

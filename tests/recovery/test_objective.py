@@ -54,7 +54,7 @@ def test_norms_and_biases_are_not_decayed() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     decay = {
         id(p): group["weight_decay"]
-        for group in optimiser(net, Recipe(weight_decay=0.1)).param_groups
+        for group in optimiser(net, Recipe(lr=0.01, weight_decay=0.1)).param_groups
         for p in group["params"]
     }
     assert {name: decay[id(p)] for name, p in net.named_parameters()} == {

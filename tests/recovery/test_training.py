@@ -12,14 +12,17 @@ from textwrap import dedent
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from edgeprune.data import Data, DataRequest, evaluate, load_data
 from edgeprune.errors import EdgepruneError, ModelError
 from edgeprune.graph import capture
-from edgeprune.records import Graph, Recipe
-from edgeprune.recovery.training import TrainingSession, Tuned, finetune, train
+from edgeprune.records import Graph, Precision, Recipe
+from edgeprune.recovery.session import TrainingSession, Tuned
+from edgeprune.recovery.training import finetune, train
 
 RECIPE = Recipe(epochs=3, lr=0.1, warmup=0.1, seed=3)
+FULL = replace(RECIPE, lr=0.01, optimiser="adamw", accumulate=2, ema=0.9, patience=2)
 
 
 class Net(nn.Module):
@@ -192,6 +195,47 @@ def test_a_graph_that_relies_on_memory_order_trains_too(data: Data) -> None:
     assert second < first
 
 
+def test_gradients_of_several_batches_make_one_update(data: Data) -> None:
+    """Without batch norm and dropout, two halves of a batch are the batch."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        graph = capture(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), (torch.zeros(1, 1, 8, 8),))
+    inputs, targets = next(iter(data.train_plain))
+    halves = DataLoader(TensorDataset(inputs, targets), batch_size=len(inputs) // 2)
+    whole = DataLoader(TensorDataset(inputs, targets), batch_size=len(inputs))
+    recipe = Recipe(epochs=2, lr=0.1, warmup=0.0, distill=0.0)
+    one = train(graph, replace(data, train=whole), recipe)
+    two = train(graph, replace(data, train=halves), replace(recipe, accumulate=2))
+    assert furthest(one, train(graph, data, replace(recipe, epochs=0))) > 0
+    assert furthest(one, two) < 1e-6
+
+
+def test_training_stops_where_nothing_gets_better(data: Data) -> None:
+    recipe = replace(RECIPE, epochs=9, lr=1e-12, patience=2)
+    tuned = train(make_graph(), data, recipe)
+    assert len(tuned.history) < 9
+    assert "stopped after epoch" in tuned.notes[-1]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_lower_precision_trains_fp32_weights(data: Data, precision: Precision) -> None:
+    tuned = train(make_graph(), data, replace(RECIPE, epochs=2, precision=precision))
+    assert all(v.dtype == torch.float32 for k, v in weights(tuned).items() if "num" not in k)
+    assert tuned.metric.value > 60
+
+
+def test_an_average_of_weights_is_what_is_kept(data: Data) -> None:
+    plain = train(make_graph(), data, replace(RECIPE, epochs=1))
+    averaged = train(make_graph(), data, replace(RECIPE, epochs=1, ema=0.9))
+    assert furthest(plain, averaged) > 1e-4
+    assert averaged.metric == evaluate(averaged.graph.module(), data.validation, data)
+
+
+def test_adamw_trains(data: Data) -> None:
+    recipe = replace(RECIPE, epochs=2, lr=0.01, optimiser="adamw")
+    assert train(make_graph(), data, recipe).metric.value > 60
+
+
 # --- going on after a kill -------------------------------------------------------------------
 
 KILLED = dedent(
@@ -200,7 +244,8 @@ KILLED = dedent(
     from pathlib import Path
     import torch
     sys.path.insert(0, sys.argv[1])
-    from test_training import RECIPE, DataRequest, TrainingSession, load_data, make_graph, train
+    from test_training import (
+        FULL, RECIPE, DataRequest, TrainingSession, load_data, make_graph, train)
 
     torch.set_num_threads(1)
     data = load_data(DataRequest("digits", (1, 8, 8), batch_size=64))
@@ -211,22 +256,25 @@ KILLED = dedent(
             os.kill(os.getpid(), signal.SIGKILL)
 
     session = TrainingSession(Path(sys.argv[2]), every_s=float(sys.argv[4]), progress=watch)
-    train(make_graph(), data, RECIPE, session=session)
+    train(make_graph(), data, FULL if sys.argv[5] == "full" else RECIPE, session=session)
     """
 )
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
-@pytest.mark.parametrize(("every_s", "where"), [(0.0, 6), (600.0, 0)])
+@pytest.mark.parametrize(
+    ("every_s", "where", "recipe"), [(0.0, 6, "plain"), (600.0, 0, "plain"), (0.0, 6, "full")]
+)
 def test_a_killed_training_ends_where_an_unbroken_one_does(
-    data: Data, tmp_path: Path, every_s: float, where: int
+    data: Data, tmp_path: Path, every_s: float, where: int, recipe: str
 ) -> None:
-    path = tmp_path / "run.ckpt"
-    command = [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(path), "7"]
-    killed = subprocess.run([*command, str(every_s)], capture_output=True, text=True)
+    path, wanted = tmp_path / "run.ckpt", FULL if recipe == "full" else RECIPE
+    step = "8" if recipe == "full" else "7"  # an update ends there
+    command = [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(path), step]
+    killed = subprocess.run([*command, str(every_s), recipe], capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    unbroken = train(make_graph(), data, RECIPE)
-    resumed = train(make_graph(), data, RECIPE, session=TrainingSession(path))
+    unbroken = train(make_graph(), data, wanted)
+    resumed = train(make_graph(), data, wanted, session=TrainingSession(path))
     assert resumed.notes == (f"continued in epoch 2 after batch {where} of {len(data.train)}",)
     assert furthest(unbroken, resumed) <= 1e-6
     assert [e.metric for e in resumed.history] == [e.metric for e in unbroken.history]

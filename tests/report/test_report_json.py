@@ -34,7 +34,8 @@ def test_has_every_promised_key(report: Report) -> None:
     data = to_json(report)
     assert set(data) == TOP
     assert data["schema"] == SCHEMA == "edgeprune-report/1"
-    assert set(data["budget"]) == {"latency_ms", "size_bytes", "speedup", "max_drop"}
+    limits = {"latency_ms", "size_bytes", "speedup", "max_drop", "memory_bytes", "macs"}
+    assert set(data["budget"]) == limits
     assert set(data["parity"]) == {"max_abs", "max_rel", "samples", "top1_agreement"}
     for side in (data["baseline"], data["final"]):
         assert set(side) == SIDE

@@ -19,10 +19,11 @@
 
 namespace {
 
-constexpr const char* kUsage = R"(usage: edgeprune_runner time|execute|trace [options] PROGRAM.pte...
+constexpr const char* kUsage = R"(usage: edgeprune_runner time|execute|trace|info [options] PROGRAM.pte...
   time      latency samples of the programs, which take turns
   execute   run one program on inputs from files: --input FILE for each, --outputs PREFIX
   trace     run one program --rounds times under the event tracer: --etdump FILE
+  info      the machine and the runtime only
 options
   --out FILE         write the answer there instead of stdout
   --threads N        threads of the runtime (1)
@@ -236,8 +237,11 @@ void trace_program(const Options& options, json::Object& answer) {
   const int rounds = static_cast<int>(options.number("rounds", 20));
   for (int i = 0; i < rounds; ++i) program.execute();
   program.write_trace(options.get("etdump"));
-  answer.add("rounds", std::to_string(rounds));
+  answer.add("rounds", std::to_string(rounds)).add("after", state_now());
 }
+
+// What every answer begins with is all that is asked for.
+void tell(const Options&, json::Object& answer) { answer.add("after", state_now()); }
 
 void prepare(const Options& options) {
   std::vector<int> cpus;
@@ -254,7 +258,7 @@ void prepare(const Options& options) {
 
 int main(int argc, char** argv) {
   static const std::map<std::string, void (*)(const Options&, json::Object&)> tasks = {
-      {"time", time_programs}, {"execute", execute_program}, {"trace", trace_program}};
+      {"time", time_programs}, {"execute", execute_program}, {"trace", trace_program}, {"info", tell}};
   et::runtime_init();
   Options options;
   std::string text;

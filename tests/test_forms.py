@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeprune import capture
-from edgeprune.recovery.layers import ports
+from edgeprune.forms import ports
 
 LAYERS = {
     "linear": (lambda: nn.Linear(6, 4), (5, 6)),

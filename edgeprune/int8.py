@@ -1,0 +1,100 @@
+"""The stages of `fit --quantize int8`: calibration, and the accuracy of the program itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgeprune.data import Data, epoch_batches, evaluate
+from edgeprune.data.records import Loader
+from edgeprune.errors import DataError
+from edgeprune.lowering import quantise
+from edgeprune.measuring import execute
+from edgeprune.records import Artifact, Graph, Metric
+from edgeprune.recovery.samples import plain_inputs
+from edgeprune.stages import Work
+
+Told = dict[str, tuple[Metric | None, str]]
+
+_CHUNK = 32
+_VALUES = 2**24
+"""How many input values one process of the runtime gets at once."""
+
+COSTS_NOTE = (
+    "widths were chosen by the costs of fp32 kernels, corrected by the measured latency of int8 "
+    "programs: costs of int8 kernels are not measured yet"
+)
+
+
+def quantised(work: Work, graph: Graph) -> tuple[Graph, Metric | None, Told]:
+    """The graph that is lowered: in int8 where that is asked for, else as it is; its metric on the
+    validation split in simulated int8, and what the report says."""
+    if work.options.quantize is None:
+        return graph, None, {}
+    data, samples = work.data, work.options.samples
+    assert data is not None
+    work.progress("quantise", 0, 0, f"calibration on {samples} samples")
+    # not kept on disk: it is made again from the weights, and comes out the same
+    size = _CHUNK if graph.dynamic_batch else len(graph.example_inputs[0])
+    batches = [x for x in plain_inputs(data, samples, size) if len(x) == size]
+    made = quantise(graph, work.final_target, batches or plain_inputs(data, samples, size))
+
+    def compute() -> Metric:
+        return evaluate(made.program, data.validation, data)
+
+    metric = work.run.stage("quantise", Metric, compute, together=True)
+    note = f"int8, calibrated on {samples} samples; simulated"
+    return made, metric, {"quantise": (metric, note)}
+
+
+def evaluate_program(artifact: Artifact, loader: Loader, data: Data) -> Metric:
+    """The metric of `data` for the program itself, run in its own runtime over all of `loader`.
+
+    Raises DataError if the loader yields nothing, MeasureError where the program cannot be run.
+    """
+    total, samples = 0.0, 0
+    for batches in _together(loader):
+        made = execute(artifact, [np.concatenate([x.numpy() for x, _ in batches])])
+        at = 0
+        for inputs, targets in batches:
+            outputs: Any = [torch.from_numpy(y[at : at + len(inputs)]) for y in made]
+            output = outputs[0] if len(outputs) == 1 else tuple(outputs)
+            total += float(data.metric(output, targets)) * len(inputs)
+            at += len(inputs)
+        samples += at
+    if not samples:
+        raise DataError(f"{data.name}: a loader yielded nothing to evaluate on")
+    return Metric(data.metric_name, total / samples, data.higher_is_better)
+
+
+def tested(work: Work, artifact: Artifact, found: Metric | None) -> Metric | None:
+    """The final program's metric on the test set: of the int8 program itself where there is one,
+    else what was found of the graph."""
+    data = work.data
+    if work.options.quantize is None or data is None or data.test is None:
+        return found
+    test = data.test
+
+    def compute() -> Metric:
+        work.progress("test int8", 0, 0, "the .pte itself, on the test set")
+        return evaluate_program(artifact, test, data)
+
+    return work.run.stage("test int8", Metric, compute)
+
+
+def _together(loader: Loader) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Batches, as many at a time as one process should get."""
+    held: list[tuple[Tensor, Tensor]] = []
+    values = 0
+    for inputs, targets in epoch_batches(loader, seed=0, epoch=0):
+        held.append((inputs, targets))
+        values += inputs.numel()
+        if values >= _VALUES:
+            yield held
+            held, values = [], 0
+    if held:
+        yield held

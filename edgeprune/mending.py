@@ -1,0 +1,190 @@
+"""The stages of `fit` that get accuracy back: statistics, reconstruction, training.
+
+Each is a stage of the run with its own seconds and its own metric on the validation split; what
+does not help there is reported, and not used.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+
+from safetensors.torch import load_file, save_file
+
+from edgeprune import ranks
+from edgeprune.data import Data, evaluate
+from edgeprune.findings import Training
+from edgeprune.output import write_atomically
+from edgeprune.records import Graph, Metric, Recipe
+from edgeprune.recovery.norms import norms
+from edgeprune.recovery.reconstruction import Effort, Reconstructed, reconstruct
+from edgeprune.recovery.session import TrainingSession
+from edgeprune.recovery.statistics import recompute_statistics
+from edgeprune.recovery.training import train
+from edgeprune.recovery.twins import Positions
+from edgeprune.stages import Work, weights_key
+
+Told = dict[str, tuple[Metric | None, str]]
+"""What the report says of stages: the metric after them, and a line."""
+
+BASELINE_LR = 0.05
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The network before a cut, what is left, and which positions of its parameters those are.
+
+    `metric` is what the cut left on the validation split; `of` ends the stages' names, as in
+    " 1 of 3".
+    """
+
+    before: Graph
+    small: Graph
+    positions: Positions
+    metric: Metric | None
+    of: str = ""
+
+
+@dataclass(frozen=True)
+class Mended:
+    """What a stage without labels found; its weights are in a file of the run."""
+
+    metric: Metric
+    note: str
+
+
+def train_baseline(work: Work) -> tuple[Graph, Training | None]:
+    """The network that everything is compared with: weights that came with the model stay, fresh
+    ones are trained first where there is data."""
+    epochs = work.options.baseline_epochs
+    if work.model.has_weights or work.data is None or not epochs:
+        return work.graph, None
+    recipe = Recipe(epochs=epochs, lr=BASELINE_LR, distill=0.0, seed=work.options.seed)
+    return trained(work, ("train baseline", "baseline.safetensors"), work.graph, recipe)
+
+
+def mend(work: Work, cut: Cut) -> tuple[Graph, Metric | None, Told]:
+    """The cut network with the best of what needs no labels, its metric, and what the report says.
+
+    Candidates are the cut as it is, with statistics of its own, and reconstructed; the one with the
+    best metric on the validation split goes on, the earlier one of equals.
+    """
+    data = work.data
+    if data is None or cut.metric is None:
+        return cut.small, cut.metric, {}
+    best, told = (cut.small, cut.metric), Told()
+    if work.options.statistics and norms(cut.small.program):
+        best = _stage(work, cut, "statistics", (best, told))
+    if work.options.reconstruction:
+        best = _stage(work, cut, "reconstruct", (best, told))
+    return *best, told
+
+
+def _stage(
+    work: Work, cut: Cut, name: str, so_far: tuple[tuple[Graph, Metric], Told]
+) -> tuple[Graph, Metric]:
+    """One stage on the cut network; returns the better of what was best and what it made."""
+    (graph, metric), told = so_far
+    file = work.run.file(f".{(name + cut.of).replace(' ', '-')}.safetensors")
+
+    def compute() -> Mended:
+        made, found = _STAGES[name](work, cut)
+        save_weights(work, file.name, made)
+        return found
+
+    found = work.run.stage(name + cut.of, Mended, compute, together=True)
+    better = _better(found.metric, metric)
+    unused = "" if better else "; not used, since it does not help"
+    told[name + cut.of] = (found.metric, found.note + unused)
+    if not better:
+        return graph, metric
+    made = replace(cut.small, program=copy.deepcopy(cut.small.program))
+    made.program.load_state_dict(load_file(file))
+    return made, found.metric
+
+
+def _statistics(work: Work, cut: Cut) -> tuple[Graph, Mended]:
+    """Batch norms get the statistics of the network as it is now."""
+    samples = work.options.samples
+    work.progress("statistics" + cut.of, 0, 0, f"{samples} samples, no labels")
+    made = recompute_statistics(cut.small, _data(work), samples)
+    note = f"batch-norm statistics of {samples} samples, no labels"
+    return made, Mended(_judged(work, made), note)
+
+
+def _reconstruction(work: Work, cut: Cut) -> tuple[Graph, Mended]:
+    """Layers are refitted; then statistics are taken again where that helps."""
+    effort = Effort(samples=work.options.samples, seed=work.options.seed)
+    found: Reconstructed = reconstruct(
+        cut.before, cut.small, cut.positions, _data(work), effort, progress=work.progress
+    )
+    note = f"{len(found.layers)} layers refitted on {effort.samples} samples, no labels"
+    made, metric = found.graph, _judged(work, found.graph)
+    if work.options.statistics and norms(made.program):
+        again = recompute_statistics(made, _data(work), effort.samples)
+        metric_again = _judged(work, again)
+        if _better(metric_again, metric):
+            made, metric, note = again, metric_again, note + ", then statistics"
+    return made, Mended(metric, note)
+
+
+_STAGES = {"statistics": _statistics, "reconstruct": _reconstruction}
+
+
+def recover(work: Work, pruned: Graph, teacher: Graph) -> tuple[Graph, Training | None]:
+    """weights.safetensors: fine-tuned with the full network as teacher, where there is data."""
+    if work.data is None or not work.options.recipe.epochs:
+        save_weights(work, "weights.safetensors", pruned)
+        return pruned, None
+    stage = ("fine-tune", "weights.safetensors")
+    return trained(work, stage, pruned, work.options.recipe, teacher)
+
+
+def trained(
+    work: Work,
+    stage: tuple[str, str],
+    graph: Graph,
+    recipe: Recipe,
+    teacher: Graph | None = None,
+) -> tuple[Graph, Training]:
+    """`graph` with the weights that training gave it; `stage` is its name and its weights file."""
+    data, (name, kept) = _data(work), stage
+    checkpoint = work.run.file(f".{name.replace(' ', '-')}.checkpoint")
+
+    def compute() -> Training:
+        session = TrainingSession(
+            path=checkpoint, key=weights_key(graph), progress=work.progress, stage=name
+        )
+        module = None if teacher is None else teacher.program
+        tuned = train(graph, data, recipe, teacher=module, session=session)
+        save_weights(work, kept, tuned.graph)
+        epochs = len(tuned.history) - 1
+        return Training(tuned.history[0].metric, tuned.metric, epochs, tuned.notes)
+
+    found = work.run.stage(name, Training, compute, together=True)
+    if ranks.is_first():
+        checkpoint.unlink(missing_ok=True)
+    graph.program.load_state_dict(load_file(work.run.file(kept)))
+    return graph, found
+
+
+def save_weights(work: Work, name: str, graph: Graph) -> None:
+    """A file of the run with all weights and statistics of a network; one process writes it."""
+    if not ranks.is_first():
+        return
+    state = {key: t.detach().contiguous().clone() for key, t in graph.program.state_dict().items()}
+    write_atomically(work.run.file(name), lambda beside: save_file(state, beside))
+
+
+def _data(work: Work) -> Data:
+    assert work.data is not None
+    return work.data
+
+
+def _judged(work: Work, graph: Graph) -> Metric:
+    return evaluate(graph.program, _data(work).validation, _data(work))
+
+
+def _better(one: Metric, other: Metric) -> bool:
+    sign = 1 if one.higher_is_better else -1
+    return sign * one.value > sign * other.value
