@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgeprune.graph import capture
+from edgeprune.lowering import lower
 from edgeprune.lowering.rewrites import rewritten
+from edgeprune.measuring.execute import execute
+from edgeprune.records import Target
 
 Body = Callable[[Tensor], Tensor]
 
@@ -183,3 +189,22 @@ def test_parameters_are_still_the_parameters() -> None:
     program, _ = rewritten(exported)
     names = dict(module.named_parameters())
     assert torch.equal(program.state_dict["0.weight"], names["0.weight"])
+
+
+def test_a_target_that_asks_for_it_gets_more_on_the_delegate(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(1, 2, 6, 8)
+
+    def body(x: Tensor) -> Tensor:
+        mixed = F.scaled_dot_product_attention(x, x, x, attn_mask=SEES)
+        return F.avg_pool2d(torch.roll(mixed, 2, 3), 3, 1, 1)
+
+    graph = capture(Calls(body).eval(), (x,))
+    plain = Target("here", "", "xnnpack", "local", "fp32", 1, "measured")
+    before = lower(graph, plain, tmp_path / "before.pte")
+    after = lower(graph, replace(plain, rewrite=True), tmp_path / "after.pte")
+    assert before.other_ops and not before.rewrites
+    assert not after.other_ops
+    assert set(after.rewrites) >= {"attention", "average pooling", "join"}
+    (made,) = execute(after, (x.numpy(),))
+    torch.testing.assert_close(torch.from_numpy(made), body(x), rtol=1e-5, atol=1e-5)
