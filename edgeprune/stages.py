@@ -19,7 +19,7 @@ from edgeprune.findings import Circumstances, Measured, Tested
 from edgeprune.footprint import compressed_bytes
 from edgeprune.graph import capture, fingerprint
 from edgeprune.iterative import Standing
-from edgeprune.lowering import lower
+from edgeprune.lowering import lower, quantised_before
 from edgeprune.measuring import Effort, compare, parity
 from edgeprune.measuring.kernels import profile
 from edgeprune.models import LoadedModel
@@ -96,7 +96,7 @@ def loaded(model: LoadedModel | nn.Module, data: Data | None) -> LoadedModel:
 def begin(model: LoadedModel, data: Data | None, options: FitOptions, progress: Progress) -> Work:
     """Capture the model and open the run's directory, continuing what it holds."""
     options = replace(options, budget=_within(options.budget, options.target))
-    if options.target.dtype == "int8":  # its baseline is the network as it came, in fp32
+    if quantised_before(options.target):  # its baseline is the network as it came, in fp32
         target = replace(options.target, dtype="fp32")
         options = replace(options, target=target, quantize="int8")
     if options.quantize is not None and data is None:

@@ -11,7 +11,7 @@ from networks import Residual, Shuffled, TextbookNet, lively
 from torch import nn
 
 from edgeprune import capture, channel_groups, prune, score
-from edgeprune.iterative import Standing, cut_further, schedule, standing
+from edgeprune.iterative import Standing, cut_further, positions_left, schedule, standing
 from edgeprune.planning import Known, share_of
 from edgeprune.plans import Plan
 from edgeprune.records import ChannelGroups, Graph
@@ -143,3 +143,20 @@ def test_a_schedule_ends_where_it_should_and_falls_ever_more_slowly(rounds: int)
     for done, left in enumerate(steps, 1):  # equation 1 of the paper, in what is left
         assert left == pytest.approx(10 + 30 * (1 - done / rounds) ** 3)
     assert np.isclose(sum(falls), 30)
+
+
+@pytest.mark.parametrize("make", NETS)
+def test_positions_that_stay_are_those_of_the_network_before_the_cut(make: type[nn.Module]) -> None:
+    cut = begun(make)
+    for keep in (0.75, 0.5):
+        plan = next_plan(cut, keep)
+        small = prune(cut.whole, plan)
+        stay = positions_left(cut, plan)
+        before = dict(cut.current.program.named_parameters())
+        for name, parameter in small.program.named_parameters():
+            wanted = before[name]
+            for dim in range(wanted.dim()):
+                if (name, dim) in stay:
+                    wanted = wanted.index_select(dim, torch.from_numpy(stay[name, dim]))
+            assert torch.equal(parameter, wanted), name
+        cut = cut_further(cut, plan, trained(small, seed=3))

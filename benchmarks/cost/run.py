@@ -31,7 +31,7 @@ from programs import MODELS, Subject, pruned, random_widths, subject, telling_wi
 from edgeprune.cost import profile
 from edgeprune.cost.resizing import learn, program_bytes
 from edgeprune.lowering import lower
-from edgeprune.measuring import Effort, compare
+from edgeprune.measuring import Effort, compare, speedup
 from edgeprune.targets import load_target
 
 Row = dict[str, Any]
@@ -174,6 +174,13 @@ def predict_stage(run: Run) -> None:
                     "bytes": again.size_bytes(widths),
                 },
             )
+        for number in (FULL, TELLING, CHECKED):
+            known = run.folder(model) / f"{number}.json"
+            if known.exists():
+                true = json.loads(known.read_text())
+                guess = again.size_bytes(true["widths"])
+                sizes = {"model": model, "plan": number, "bytes": true["size"]}
+                run.add("sizes", {**sizes, "predicted": guess})
         print(f"{model}: {row}", flush=True)
 
 
@@ -189,8 +196,11 @@ def check_stage(run: Run) -> None:
         true, made = (
             take_apart((folder / f"{name}{CHECKED}.pte").read_bytes()) for name in ("", "plan")
         )
-        run.add("checked", {"model": model, "differences": len(differences(true, made))})
-        print(f"{model}: {len(differences(true, made))} sizes differ", flush=True)
+        paths = [folder / f"{name}{CHECKED}.pte" for name in ("", "plan")]
+        ratio, interval = speedup(*compare(paths, load_target("host"), EFFORT))
+        row = {"model": model, "differences": len(differences(true, made))}
+        run.add("checked", {**row, "ratio": ratio, "interval": interval})
+        print(f"{model}: {row}, times {ratio:.4f}", flush=True)
 
 
 def repeat_stage(run: Run) -> None:

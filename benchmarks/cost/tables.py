@@ -25,6 +25,7 @@ def lines(rows: Rows) -> Iterator[str]:
     yield from _profiles(rows("profiles"))
     yield from _steps(rows("profiles"))
     yield from _checked(rows("checked"))
+    yield from _sizes(rows("sizes"))
     yield from _repeated(rows("repeated"))
 
 
@@ -46,7 +47,7 @@ def _errors(rows: Rows, threads: int) -> Iterator[str]:
         f"{some['cpu']}, {some['runtime']}, {some['date'][:10]}; clock: {', '.join(clocks)}; load "
         f"{min(_loads(measured)):.1f} to {max(_loads(measured)):.1f}. Error of the prediction in "
         "percent of the measured median. `kernels`: the sum of kernels as it is; `corrected`: by "
-        f"one factor from the {len(CALIBRATING)} plans that are not judged here."
+        f"a line through the {len(CALIBRATING)} plans that are not judged here."
     )
     yield ""
     yield (
@@ -79,9 +80,9 @@ def _of_model(
 ) -> tuple[list[float], list[float]]:
     """Relative errors of the judged plans, without and with correction."""
     pairs = {n: (predicted[model, n], row["ms"]) for n, row in plans.items()}
-    factor = calibrated([pairs[n] for n in CALIBRATING if n in pairs]).factor
+    taught = calibrated([pairs[n] for n in CALIBRATING if n in pairs])
     judged = [pairs[n] for n in sorted(pairs) if n not in CALIBRATING and n > 1]
-    return [p / m - 1 for p, m in judged], [factor * p / m - 1 for p, m in judged]
+    return [p / m - 1 for p, m in judged], [taught.at(p) / m - 1 for p, m in judged]
 
 
 def _within(errors: Sequence[float], limit: float) -> float:
@@ -132,10 +133,29 @@ def _checked(rows: Sequence[Row]) -> Iterator[str]:
         return
     yield "## Programs by rewriting sizes beside the same plan truly lowered"
     yield ""
-    yield "| model | numbers that differ |"
-    yield "|---|---|"
+    yield "| model | numbers that differ | time, true over rewritten (95 %) |"
+    yield "|---|---|---|"
     for row in rows:
-        yield f"| {row['model']} | {row['differences']} |"
+        low, high = row["interval"]
+        times = f"{row['ratio']:.3f} ({low:.3f}–{high:.3f})"
+        yield f"| {row['model']} | {row['differences']} | {times} |"
+    yield ""
+
+
+def _sizes(rows: Sequence[Row]) -> Iterator[str]:
+    if not rows:
+        return
+    names = {0: "full", 1: "telling"}
+    yield "## Sizes of truly lowered files, predicted from the kernels alone"
+    yield ""
+    yield "| model | widths | .pte bytes | predicted | by way of the full network's size |"
+    yield "|---|---|---|---|---|"
+    whole = {row["model"]: row["bytes"] - row["predicted"] for row in rows if row["plan"] == 0}
+    for row in rows:
+        model, size, guess = row["model"], row["bytes"], row["predicted"]
+        corrected = f"{guess + whole[model] - size:+,} bytes" if model in whole else ""
+        name = names.get(row["plan"], f"plan {row['plan']}")
+        yield f"| {model} | {name} | {size:,} | {guess / size - 1:+.2%} | {corrected} |"
     yield ""
 
 

@@ -34,7 +34,7 @@ class Isolated:
     def run(self, function: Noting, name: str, limits: Limits) -> dict[str, Any]:
         """What `function(name, note)` noted; where it failed, `failed` says how."""
         ours, theirs = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=_child, args=(function, name, theirs), daemon=False)
+        process = self._context.Process(target=_child, args=(function, name, theirs), daemon=True)
         process.start()
         theirs.close()
         found: dict[str, Any] = {}

@@ -1,8 +1,9 @@
-"""Every torchvision model: what is pruned, exactly, at what cost, beside Torch-Pruning.
+"""Every torchvision model, and timm's: what is pruned, exactly, at what cost, beside Torch-Pruning.
 
     python benchmarks/coverage/run.py OUT [NAME ...] [--no-lower] [--no-peer] [--seconds S]
 
-NAME is a model, a set (classification, segmentation, video, detection) or a pattern ("swin*");
+NAME is a model, a set (classification, segmentation, video, detection; timm where timm is
+installed) or a pattern ("swin*");
 all by default. OUT/results.jsonl gets a line for each model and part as soon as it is known: a run
 that was stopped goes on. `--again` runs the named ones once more. Prints Markdown.
 """
@@ -12,6 +13,8 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import json
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -37,6 +40,7 @@ PARTS = {
 def main() -> None:
     """Run what is asked for and not yet known, and print the tables."""
     asked = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and end what was started
     asked.out.mkdir(parents=True, exist_ok=True)
     file = asked.out / "results.jsonl"
     rows = _rows(file)
@@ -48,7 +52,7 @@ def main() -> None:
         print("Torch-Pruning's columns are left out", file=sys.stderr)
         parts = [part for part in parts if part != "peer"]
     isolated = Isolated(["zoo_checks", "zoo_peer"])
-    started = time.monotonic()
+    started, commit = time.monotonic(), _commit()
     for part in parts:
         check, limits = PARTS[part]
         for name in names:
@@ -59,12 +63,22 @@ def main() -> None:
             if time.monotonic() - started > asked.seconds:
                 print("to be continued", file=sys.stderr)
                 sys.exit(3)
-            found = {"model": name, "part": part, **isolated.run(check, name, limits)}
+            found = {"model": name, "part": part, "commit": commit}
+            found |= isolated.run(check, name, limits)
             rows[name, part] = found
             with file.open("a", encoding="utf-8") as out:
                 out.write(json.dumps(found) + "\n")
             print(json.dumps(found), file=sys.stderr, flush=True)
     print(markdown(zoo(), rows))
+
+
+def _commit() -> str:
+    """The commit that is measured, with a mark where files differ from it."""
+    words = ["git", "-C", str(HERE), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def _arguments() -> argparse.Namespace:

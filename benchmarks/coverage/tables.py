@@ -23,9 +23,10 @@ def markdown(models: Mapping[str, Entry], rows: Rows) -> str:
     whole = [e for e in known if not _refused(rows, e)]
     return "\n\n".join(
         [
-            "# Coverage: torchvision\n\nPrinted by `benchmarks/coverage/run.py`.",
-            _conditions(),
+            f"# Coverage: {_subject(known)}\n\nPrinted by `benchmarks/coverage/run.py`.",
+            _conditions(rows),
             _counts(models, rows),
+            _untried(models, rows),
             "\n".join(_marks(whole, rows)),
             f"## Each model\n\n{_LEGEND}\n\n{_outcomes(whole, rows)}",
             f"## Seconds and memory\n\n{_COSTS}\n\n{_costs(whole, rows)}",
@@ -33,6 +34,10 @@ def markdown(models: Mapping[str, Entry], rows: Rows) -> str:
             f"## What torch.export refuses\n\n{_refusals(known, rows)}",
         ]
     )
+
+
+def _subject(entries: Sequence[Entry]) -> str:
+    return " and ".join(sorted({"timm" if e.set == "timm" else "torchvision" for e in entries}))
 
 
 _PARTS = ("prune", "peer", "lower")
@@ -54,13 +59,15 @@ def _refused(rows: Rows, entry: Entry) -> bool:
     return "CaptureError" in str(rows.get((entry.name, "prune"), {}).get("failed", ""))
 
 
-def _conditions() -> str:
-    names = ("torch", "torchvision", "executorch", "torch-pruning")
+def _conditions(rows: Rows) -> str:
+    commits = Counter(str(row.get("commit", "not recorded")) for row in rows.values())
+    names = ("torch", "torchvision", "timm", "executorch", "torch-pruning")
     versions = ", ".join(f"{name} {_version(name)}" for name in names)
     return (
         f"{platform.system()} {platform.machine()}, {_processor()}, one thread; "
         f"Python {sys.version.split()[0]}, {versions}. The machine was shared while this ran: "
-        "trust CPU seconds more than wall seconds. One sample of each."
+        "trust CPU seconds more than wall seconds. One sample of each. Commits (results): "
+        + ", ".join(f"{commit} ({count})" for commit, count in commits.most_common())
     )
 
 
@@ -112,6 +119,21 @@ def _counts(models: Mapping[str, Entry], rows: Rows) -> str:
         "Torch-Pruning: prunes", "runs", "exact, of those checkable",
     ]  # fmt: skip
     return _table(head, lines)
+
+
+def _untried(models: Mapping[str, Entry], rows: Rows) -> str:
+    """What has not been run, so that nothing is left out in silence."""
+    lines = []
+    for part, said in (("prune", "pruned"), ("lower", "lowered"), ("peer", "by Torch-Pruning")):
+        names = [
+            e.name
+            for e in models.values()
+            if (e.name, part) not in rows and not (part == "peer" and e.set == "detection")
+        ]
+        if names:
+            shown = ", ".join(names) if len(names) <= 45 else f"{len(names)} models"
+            lines.append(f"- not yet {said}: {shown}")
+    return "\n".join(lines)
 
 
 def _found(entries: Iterable[Entry], rows: Rows, part: str) -> list[Row]:

@@ -37,13 +37,13 @@ def plain_answers(problem: Problem, limit_ms: float) -> dict[str, Any]:
     found["highs"] = [value, gap, round(time.monotonic() - start, 2)]
     if importlib.util.find_spec("ortools") is not None:
         start = time.monotonic()
-        value, bound = cp_sat(problem, goal)
+        value, bound, found["cp-sat status"] = cp_sat(problem, goal)
         gap = None if value is None or bound is None else max(bound - value, 0.0) / abs(bound)
         found["cp-sat"] = [value, gap, round(time.monotonic() - start, 2)]
     return found
 
 
-def cp_sat(problem: Problem, goal: Goal) -> tuple[float | None, float | None]:
+def cp_sat(problem: Problem, goal: Goal) -> tuple[float | None, float | None, str]:
     """OR-tools' CP-SAT on two workers: one-hot levels, a literal for each pair of levels, numbers
     rounded to a millionth of the whole."""
     from ortools.sat.python import cp_model
@@ -90,9 +90,10 @@ def cp_sat(problem: Problem, goal: Goal) -> tuple[float | None, float | None]:
     solver.parameters.num_workers = 2
     status = solver.solve(model)
     if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-        return None, None
+        return None, None, solver.status_name(status)
     levels = [
         next(i for i, x in enumerate(literals) if solver.boolean_value(x)) for literals in hot
     ]
     value = goal.value(problem.taken(problem.complete(levels)))
-    return value, solver.best_objective_bound / _UNIT + constant[0]
+    bound = solver.best_objective_bound / _UNIT + constant[0]
+    return value, bound, solver.status_name(status)

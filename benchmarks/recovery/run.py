@@ -1,7 +1,7 @@
 """What each step of recovery gives back on CIFAR-10: cut, statistics, reconstruction, epochs.
 
     python benchmarks/recovery/run.py OUT [--depths 56 20] [--speedups 2 1.5 3]
-        [--criteria taylor fisher] [--epochs 1] [--seeds 0] [--samples 512] [--test N]
+        [--criteria refit fisher taylor] [--epochs 1] [--seeds 0] [--samples 512] [--test N]
 
 OUT holds the images as an image folder (OUT/cifar10-jpeg), a run of `edgeprune fit` for every plan
 (OUT/plans; its speed-up is the measured one), and rows.jsonl, to which every finished row is added:
@@ -85,7 +85,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("out", type=Path)
     parser.add_argument("--depths", type=int, nargs="+", default=[56, 20])
     parser.add_argument("--speedups", type=float, nargs="+", default=[2.0, 1.5, 3.0])
-    parser.add_argument("--criteria", nargs="+", default=["taylor", "fisher"])
+    parser.add_argument("--criteria", nargs="+", default=["refit", "fisher", "taylor"])
     parser.add_argument("--epochs", type=int, nargs="*", default=[1])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--samples", type=int, default=512)

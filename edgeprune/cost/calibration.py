@@ -1,7 +1,8 @@
-"""What whole programs teach a prediction: the factor between the sum of kernels and the whole.
+"""What whole programs teach a prediction: a line between the sum of kernels and the whole.
 
-The sum of kernels leaves out what lies between them (setting up, caches that the neighbour emptied)
-and that is close to a share of the whole. The factor comes from a few programs of one network at
+The sum of kernels leaves out what lies between them (caches that the neighbour emptied, memory that
+is shared), which is close to a share of the whole, and counts for each kernel what it takes to be
+called alone, which is close to a constant. Both come from a few programs of one network at
 different widths; how far the prediction then is from programs that were left out is its error, and
 what a planner should keep as its margin.
 """
@@ -13,29 +14,54 @@ from dataclasses import dataclass
 
 import numpy as np
 
+Pair = tuple[float, float]
+_FEWEST, _APART = 3, 1.5
+
 
 @dataclass(frozen=True)
 class Calibration:
-    """A factor on predictions, and relative errors of programs that were left out of it in turn."""
+    """measured = factor * predicted + offset_ms, and the relative errors that are left.
+
+    Each error is that of one program as predicted by what all the others teach.
+    """
 
     factor: float
+    offset_ms: float
     held_out: tuple[float, ...]
+
+    def at(self, predicted_ms: float) -> float:
+        """The corrected prediction, milliseconds."""
+        return self.factor * predicted_ms + self.offset_ms
 
     @property
     def margin(self) -> float:
-        """By what share measured programs may exceed a prediction: the largest error seen."""
+        """By what share a measured program may exceed its prediction: the largest such error."""
         return max((-error for error in self.held_out), default=0.0)
 
 
-def calibrated(pairs: Sequence[tuple[float, float]]) -> Calibration:
+def calibrated(pairs: Sequence[Pair]) -> Calibration:
     """From (predicted, measured) milliseconds of one network's programs; one at least.
 
-    The factor is the median ratio, so that one disturbed measurement does not matter. Each error is
-    that of one program's prediction by the factor of all the others.
+    A line, fitted to relative errors, where there are three programs or more and one is predicted
+    to take half as long again as another; else the median ratio.
     """
     if not pairs:
         raise ValueError("a calibration needs at least one measured program")
-    ratios = np.array([measured / predicted for predicted, measured in pairs])
-    others = [np.median(np.delete(ratios, i)) for i in range(len(ratios)) if len(ratios) > 1]
-    held_out = tuple(float(other / own - 1) for other, own in zip(others, ratios, strict=False))
-    return Calibration(float(np.median(ratios)), held_out)
+    factor, offset = _line(pairs)
+    held_out = []
+    for i, (predicted, measured) in enumerate(pairs):
+        others = [*pairs[:i], *pairs[i + 1 :]]
+        if others:
+            slope, constant = _line(others)
+            held_out.append((slope * predicted + constant) / measured - 1)
+    return Calibration(factor, offset, tuple(held_out))
+
+
+def _line(pairs: Sequence[Pair]) -> tuple[float, float]:
+    """(factor, offset) of the best line."""
+    predicted, measured = np.array(pairs, dtype=np.float64).T
+    if len(pairs) < _FEWEST or predicted.max() < _APART * predicted.min():
+        return float(np.median(measured / predicted)), 0.0
+    design = np.stack([predicted / measured, 1 / measured], axis=1)
+    (factor, offset), *_ = np.linalg.lstsq(design, np.ones(len(pairs)), rcond=None)
+    return float(factor), float(offset)

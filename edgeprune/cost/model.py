@@ -12,6 +12,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeprune.cost.calibration import Calibration, calibrated
 from edgeprune.cost.curves import Curve, Family, Point, canonical, homes
 from edgeprune.cost.grid import Grid, Tiles, whole_groups
 from edgeprune.cost.kernels import in_blocks
@@ -53,8 +54,8 @@ class MeasuredCost:
     """A `CostModel` whose kernels were measured on the target.
 
     `sizes` are the full widths, `parts` how many parts of a group must keep equal counts,
-    `curves` the measured grids by family. `factor` and `offset_bytes` are what measured whole
-    programs have taught (see `corrected`, `size_corrected`).
+    `curves` the measured grids by family. `factor`, `offset_ms` and `offset_bytes` are what
+    measured whole programs have taught (see `corrected`, `calibrated`, `size_corrected`).
     """
 
     kernels: tuple[Kernel, ...]
@@ -64,6 +65,7 @@ class MeasuredCost:
     tiles: Tiles
     factor: float = 1.0
     offset_bytes: int = 0
+    offset_ms: float = 0.0
     taken: Taken = field(default=Taken(), compare=False)
     _known: dict[KernelKey, float] = field(default_factory=dict, repr=False, compare=False)
 
@@ -117,7 +119,7 @@ class MeasuredCost:
     def latency_ms(self, widths: Widths) -> float:
         """Predicted latency of the whole network, milliseconds, corrections included."""
         total = sum(self.kernel_us(kernel.at(widths)) for kernel in self.kernels)
-        return self.factor * total / 1000
+        return self.factor * total / 1000 + self.offset_ms
 
     def size_bytes(self, widths: Widths) -> int:
         """Predicted .pte size, bytes, corrections included."""
@@ -125,9 +127,18 @@ class MeasuredCost:
         return _FILE_BYTES + kernels + self.offset_bytes
 
     def corrected(self, widths: Widths, measured_ms: float) -> MeasuredCost:
-        """The model whose latency at `widths` is `measured_ms`: all kernels by one factor."""
-        factor = self.factor * measured_ms / self.latency_ms(widths)
-        return replace(self, factor=factor)
+        """The model whose latency at `widths` is `measured_ms`: all of it by one factor."""
+        ratio = measured_ms / self.latency_ms(widths)
+        return replace(self, factor=ratio * self.factor, offset_ms=ratio * self.offset_ms)
+
+    def calibrated(
+        self, programs: Sequence[tuple[Widths, float]]
+    ) -> tuple[MeasuredCost, Calibration]:
+        """The model that fits whole programs best, (widths, measured milliseconds) each, and how
+        far each of them was from what the others teach."""
+        plain = replace(self, factor=1.0, offset_ms=0.0)
+        found = calibrated([(plain.latency_ms(widths), ms) for widths, ms in programs])
+        return replace(self, factor=found.factor, offset_ms=found.offset_ms), found
 
     def size_corrected(self, widths: Widths, measured_bytes: int) -> MeasuredCost:
         """The model whose size at `widths` is `measured_bytes`: the difference is constant."""

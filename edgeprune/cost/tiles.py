@@ -22,10 +22,14 @@ _BETTER = 0.9
 
 def probes() -> tuple[tuple[KernelKey, ...], tuple[KernelKey, ...]]:
     """The two sweeps to measure: pointwise convolutions over output channels, and depthwise."""
-    image = (1, _CHANNELS_IN, _SIZE, _SIZE)
-    pointwise = tuple(_key("conv", image, c, 1, 1) for c in _CHANNELS)
-    depthwise = tuple(_key("dwconv", (1, c, _SIZE, _SIZE), c, 3, c) for c in _CHANNELS)
-    return pointwise, depthwise
+    return tuple(probe("conv", c) for c in _CHANNELS), tuple(probe("dwconv", c) for c in _CHANNELS)
+
+
+def probe(op: str, channels: int) -> KernelKey:
+    """The small convolution of so many output channels: pointwise ("conv") or depthwise 3 × 3."""
+    if op == "dwconv":
+        return _key(op, (1, channels, _SIZE, _SIZE), channels, 3, channels)
+    return _key(op, (1, _CHANNELS_IN, _SIZE, _SIZE), channels, 1, 1)
 
 
 def _key(op: str, shape: tuple[int, ...], out: int, kernel: int, groups: int) -> KernelKey:

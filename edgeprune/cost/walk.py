@@ -108,12 +108,12 @@ class Walk:
         return value
 
     def is_tensor(self, arg: Any) -> bool:
-        """Whether an argument is a tensor: computed, or a parameter."""
+        """Whether an argument is a tensor: computed, a parameter, or made of parameters only."""
         if not isinstance(arg, fx.Node):
             return False
         if arg.op == "get_attr":
             return arg.target != "training"  # the module's own flag, see graph.capture
-        return arg in self._values
+        return arg in self._values or arg.name in self._extents
 
     def computed(self, node: fx.Node) -> list[fx.Node]:
         """The inputs of `node` that are computed (not parameters), in order."""

@@ -39,7 +39,7 @@ LowerProgram = Callable[["ExportedProgram", Target], Lowered]
 @dataclass(frozen=True)
 class Backend:
     """One row of the table. `quantizer` makes what int8 programs are annotated by (torchao's
-    PT2E `Quantizer`), None where the backend has none here."""
+    PT2E `Quantizer`), None where the backend quantises by itself or has no int8."""
 
     name: str
     dtypes: tuple[str, ...]

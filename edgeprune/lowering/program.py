@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from edgeprune.errors import LoweringError
 from edgeprune.lowering.backends import backend_for
-from edgeprune.lowering.quantising import INT8, is_quantised, quantise
+from edgeprune.lowering.quantising import is_quantised, quantise, quantised_before
 from edgeprune.output import write_atomically
 from edgeprune.quiet import quiet
 from edgeprune.reasons import reason_of, source_of
@@ -27,17 +27,18 @@ def lower(graph: Graph, target: Target, path: Path | str | None = None) -> Artif
 
     The program has the static shapes of `graph.example_inputs`, batch included, and evaluates
     (batch norm uses its statistics, dropout does nothing) whatever mode the graph is in; the
-    graph is not changed. The same graph gives the same bytes every time. The file appears under
-    its name only when it is complete. Without a `path` it is `model.pte` in a new directory of
-    the system's temporary ones, which is the caller's to remove (`artifact.path.parent`).
+    graph is not changed. The same graph gives the same bytes every time (not for Ethos-U, whose
+    compiler does not). The file appears under its name only when it is complete. Without a `path`
+    it is `model.pte` in a new directory of the system's temporary ones, which is the caller's to
+    remove (`artifact.path.parent`).
 
-    An int8 target takes graphs that `quantise` made. Raises LoweringError where the target's
-    backend or dtype does not exist, the graph is not in that dtype, or upstream refuses it,
-    OutputError where the file cannot be written.
+    Where the backend has a quantizer, an int8 target takes graphs that `quantise` made. Raises
+    LoweringError where the target's backend or dtype does not exist, the graph is not in that
+    dtype, or upstream refuses it, OutputError where the file cannot be written.
     """
     started = time.perf_counter()
     chosen = backend_for(target)
-    if is_quantised(graph) != (target.dtype == INT8):
+    if quantised_before(target) != is_quantised(graph):
         raise LoweringError(
             f"target {target.name!r} runs {target.dtype}, and {graph.name!r} is "
             f"{'int8' if is_quantised(graph) else 'not quantised'}: quantise the graph on samples "
@@ -75,7 +76,7 @@ def lower(graph: Graph, target: Target, path: Path | str | None = None) -> Artif
 def lower_for_latency(graph: Graph, target: Target, path: Path) -> Artifact:
     """`lower` for programs that are only timed: where the target runs int8, the graph is quantised
     on noise, since latency does not depend on values."""
-    if target.dtype != INT8:
+    if not quantised_before(target):
         return lower(graph, target, path)
     import torch
 

@@ -57,6 +57,12 @@ def quantise(graph: Graph, target: Target, samples: Iterable[Tensor]) -> Graph:
     return replace(graph, program=_plain(converted), masks={})
 
 
+def quantised_before(target: Target) -> bool:
+    """Whether graphs are quantised before they are lowered for `target`: where it runs int8 and its
+    backend does not see to that itself. Raises LoweringError for a backend that does not exist."""
+    return target.dtype == INT8 and backend_for(target).quantizer is not None
+
+
 def is_quantised(graph: Graph) -> bool:
     """Whether a graph computes in (simulated) int8."""
     return any("quantized_decomposed" in str(node.target) for node in graph.program.graph.nodes)

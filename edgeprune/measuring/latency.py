@@ -12,8 +12,10 @@ from edgeprune.measuring.pte import check_program
 from edgeprune.measuring.runners import run
 from edgeprune.measuring.session import Effort, ProgramSamples, Session, SessionSamples
 from edgeprune.measuring.statistics import (
+    UNSTABLE,
     Interval,
     Samples,
+    between_processes,
     clock_of,
     ratio_of_medians,
     summarise,
@@ -104,7 +106,14 @@ def _summarised(
             "time of the one thread: nearer to what a machine to itself would take, and rather "
             "above it, since caches and clock are still shared"
         )
-    summary = summarise(cpu if clock == "cpu" else wall)
+    chosen = cpu if clock == "cpu" else wall
+    apart = between_processes(chosen)
+    if apart > UNSTABLE:
+        warnings.append(
+            f"unstable: the medians of its {len(chosen)} processes differ by {apart:.1%}, so "
+            "measuring again may give another time"
+        )
+    summary = summarise(chosen)
     return Measurement(
         path=path,
         samples_ms=tuple(wall.ravel().tolist()),

@@ -23,6 +23,8 @@ CONFIDENCE = 0.95
 RESAMPLES = 2000
 # Wall time of one thread exceeds its CPU time by about a percent on a quiet machine.
 BUSY = 1.03
+UNSTABLE = 0.02
+"""By what share medians of processes may differ before a measurement is called unstable."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,12 @@ def waiting(wall: Samples, cpu: Samples) -> float:
     third of the samples leaves the medians alone and blows up the interval.
     """
     return float(np.sum(wall) / np.sum(cpu))
+
+
+def between_processes(samples: Samples) -> float:
+    """How far the largest median of a process lies above the smallest, as a share of that."""
+    medians = np.median(samples, axis=1)
+    return float(medians.max() / medians.min() - 1)
 
 
 def _resample(

@@ -17,6 +17,7 @@ from statistics import median
 Execute = Callable[[], object]
 
 _SETTLED = 0.02
+_LEAST_MS = 100.0
 _WINDOW = 4
 
 
@@ -70,12 +71,16 @@ def calibrated(execute: Execute, min_block_ms: float) -> int:
 
 
 def warmed_up(execute: Execute, executions: int, limit_ms: float) -> bool:
-    """Run blocks until the median of the last few is that of the few before; False at the limit."""
+    """Run blocks until the median of the last few is that of the few before; False at the limit.
+
+    For a while in any case: threads that have just woken may share a processor for some tens of
+    milliseconds, which looks settled and is not.
+    """
     times: list[float] = []
     started = time.perf_counter_ns()
-    while time.perf_counter_ns() - started < limit_ms * 1e6:
+    while (passed := time.perf_counter_ns() - started) < limit_ms * 1e6:
         times.append(timed(execute, executions).wall_ms)
-        if len(times) >= 2 * _WINDOW:
+        if len(times) >= 2 * _WINDOW and passed >= min(_LEAST_MS, limit_ms / 2) * 1e6:
             last, before = median(times[-_WINDOW:]), median(times[-2 * _WINDOW : -_WINDOW])
             if abs(last - before) <= _SETTLED * before:
                 return True

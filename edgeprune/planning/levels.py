@@ -69,6 +69,11 @@ class Choices:
         ]
 
 
+def _readers(group: ChannelGroup) -> int:
+    """How many layers read a group's channels; one at least."""
+    return max(1, len({part.parameter for part in group.slices if part.role == "in"}))
+
+
 def cumulative(group: ChannelGroup, scores: Scores) -> NDArray[np.float64]:
     """Importance kept when each part keeps its best k channels, for k = 0, 1, …"""
     values = scores.values[group.name]
@@ -84,9 +89,11 @@ class Importance:
     """The importance kept by widths, in the units of the scores.
 
     A head takes the channels inside of it along: with h of H heads kept, what its channels lose by
-    being fewer is lost in the kept heads only, h / H of it. Where scores count in average channels
-    (criteria that are no change of the loss), the heads' scores are scaled so that all heads
-    together are worth as much as all channels in them.
+    being fewer is lost in the kept heads only, h / H of it.
+
+    Criteria that are no change of the loss count in average channels of a group. That says nothing
+    of how much hangs on a channel: it counts once for each layer that reads it (a residual stream
+    is read by every block), and the heads of an attention together as much as all channels in them.
     """
 
     groups: ChannelGroups
@@ -97,8 +104,11 @@ class Importance:
         held = {name: group for group in self.groups.groups for name in group.holds}
         found = {group.name: cumulative(group, self.scores) for group in self.groups.groups}
         known = CRITERIA.get(self.scores.criterion)
-        in_loss = known is not None and known.in_loss
-        for name in {group.name for group in held.values()} if not in_loss else ():
+        if known is not None and known.in_loss:
+            return found
+        for group in self.groups.groups:
+            found[group.name] = found[group.name] * _readers(group)
+        for name in {group.name for group in held.values()}:
             inside = sum(float(found[n][-1]) for n, g in held.items() if g.name == name)
             total = float(found[name][-1])
             if total > 0:

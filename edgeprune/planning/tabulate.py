@@ -49,7 +49,13 @@ class Tabulated:
                 tables[base + i] = sizes
                 factors.append(Factor(scope, tables))
         names = (*problem.quantities, *(f"memory {i}" for i in range(more)))
-        watched = replace(problem, quantities=names, factors=merged(factors))
+        watched = replace(
+            problem,
+            quantities=names,
+            sizes=self.tables.level_counts,  # a tensor may be the first to have some sum
+            factors=merged(factors),
+            sums=tuple(self.tables.sums.made),
+        )
         return replace(self, problem=watched)
 
 
@@ -68,8 +74,8 @@ def tabulated(choices: Choices, scores: Scores, blocks: Blocks) -> Tabulated:
     factors += _importance(Importance(choices.groups, scores), families)
     for v, block in enumerate(free, len(families)):
         factors.append(_only(v, 0, np.array([blocks.importance[block.name], 0.0])))
-    sizes = (*(v.size for v in table.variables), *(len(s) for s in table.sums.values))
-    problem = Problem(QUANTITIES, table.variables, sizes, merged(factors), tuple(table.sums.made))
+    sums = tuple(table.sums.made)
+    problem = Problem(QUANTITIES, table.variables, table.level_counts, merged(factors), sums)
     return Tabulated(problem, table.notes(), table)
 
 
@@ -91,6 +97,11 @@ class Tables:
         self._full = {name: width for v in self.variables for name, width in v.widths[0]}
         self._home = {name: i for i, v in enumerate(self.variables) for name, _ in v.widths[0]}
         self.sums = Sums(self.variables, self._home)
+
+    @property
+    def level_counts(self) -> tuple[int, ...]:
+        """How many levels every variable has, sums last."""
+        return (*(v.size for v in self.variables), *(len(s) for s in self.sums.values))
 
     def kernels(self) -> list[Factor]:
         """All kernels, and what the whole has beside them."""

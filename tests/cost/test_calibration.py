@@ -1,4 +1,4 @@
-"""The factor between predictions and whole programs."""
+"""The line between predictions and whole programs."""
 
 from __future__ import annotations
 
@@ -8,18 +8,22 @@ from hypothesis import strategies as st
 
 from edgeprune.cost.calibration import calibrated
 
-
-@given(st.floats(0.5, 2), st.lists(st.floats(0.1, 100), min_size=2, max_size=8))
-def test_a_constant_factor_is_found_and_leaves_no_error(factor, predicted):
-    found = calibrated([(p, factor * p) for p in predicted])
-    assert found.factor == pytest.approx(factor)
-    assert found.held_out == pytest.approx([0.0] * len(predicted), abs=1e-9)
+times = st.lists(st.floats(1, 100), min_size=4, max_size=8, unique_by=lambda ms: round(ms, 1))
 
 
-def test_one_disturbed_program_moves_no_factor_but_shows_in_the_margin():
-    found = calibrated([(1.0, 1.0), (2.0, 2.0), (3.0, 3.0), (4.0, 5.0)])
-    assert found.factor == pytest.approx(1.0)
-    assert found.margin == pytest.approx(0.2)
+@given(st.floats(0.5, 2), st.floats(-0.2, 0.5), times)
+def test_a_line_is_found_and_leaves_no_error(factor, offset, predicted):
+    if max(predicted) < 3 * min(predicted):
+        predicted = [*predicted, 3 * max(predicted), 5 * max(predicted)]
+    found = calibrated([(p, factor * p + offset) for p in predicted])
+    assert found.at(10.0) == pytest.approx(factor * 10 + offset, rel=1e-6)
+    assert max(map(abs, found.held_out)) < 0.5  # without its end, a line is extended
+
+
+def test_programs_of_one_size_give_a_factor_that_one_disturbed_measurement_does_not_move():
+    found = calibrated([(1.0, 1.0), (1.1, 1.1), (1.2, 1.2), (1.3, 1.95)])
+    assert (found.factor, found.offset_ms) == (pytest.approx(1.0), 0.0)
+    assert found.margin == pytest.approx(1 / 3)
 
 
 def test_one_program_has_no_error_to_tell():

@@ -153,3 +153,12 @@ def test_a_kernel_whose_block_is_dropped_takes_nothing(model):
         one, {"a": np.array([8, 8]), "b": np.array([16, 16]), "block:x": np.array([0, 1])}
     )
     assert us[0] == 0 < us[1]
+
+
+def test_calibrated_fits_whole_programs(model):
+    some = [{**SIZES, "a": a, "b": b} for a, b in ((8, 16), (32, 64), (64, 128), (16, 96))]
+    taught, found = model.calibrated([(w, 1.1 * model.latency_ms(w) + 0.002) for w in some])
+    for widths in some:
+        assert taught.latency_ms(widths) == pytest.approx(1.1 * model.latency_ms(widths) + 0.002)
+    assert found.margin == pytest.approx(0.0, abs=1e-6)
+    assert taught.corrected(SIZES, 3.0).latency_ms(SIZES) == pytest.approx(3.0)

@@ -201,10 +201,30 @@ def test_whole_groups_go_where_the_weight_keeps_its_inputs():
 def test_ops_outside_the_delegate_carry_their_call():
     found = kernels_of(Mixed(), 1, 3, 16, 16)
     (chunk,) = [kernel for kernel in found if kernel.op.startswith("portable:")]
-    assert chunk.op == "portable:aten.chunk.default"
-    assert dict(chunk.attrs)["call"] == '[[{"tensor": 0}, 2, 1], {}]'
+    assert chunk.op == "portable:aten.split_with_sizes.default"
+    assert dict(chunk.attrs)["call"] == '[[{"tensor": 0}, {"sizes": 1}, 1], {}]'
+    assert chunk.at({}).shapes[1] == (4, 4)
 
 
 def test_a_second_rule_raises():
     with pytest.raises(ValueError, match="two rules"):
         rule(aten.conv2d.default)(lambda walk, node: None)
+
+
+class Token(nn.Module):
+    """A learnt token in front of the others: a tensor that no input flows into."""
+
+    def __init__(self):
+        super().__init__()
+        self.token = nn.Parameter(torch.zeros(1, 1, 8))
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.head(torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1))
+
+
+def test_what_is_made_of_parameters_only_is_an_operand_like_others():
+    found = kernels_of(Token(), 2, 5, 8)
+    (joined,) = (kernel for kernel in found if kernel.op == "cat")
+    assert [kernel.op for kernel in found if kernel.op.startswith("portable:")] == []
+    assert [[size.at({}) for size in shape[1:]] for shape in joined.shapes] == [[1, 8], [5, 8]]

@@ -7,6 +7,7 @@ import pytest
 
 from edgeprune.measuring import statistics
 from edgeprune.measuring.statistics import (
+    between_processes,
     clock_of,
     interval_of_median,
     ratio_of_medians,
@@ -73,3 +74,9 @@ def test_clock() -> None:
     assert clock_of([(quiet, cpu), (busy, cpu)]) == "cpu"
     # Several threads: no CPU samples, wall time however busy the machine.
     assert clock_of([(busy, none)]) == "wall"
+
+
+def test_processes_that_differ_are_told_from_rounds_that_do() -> None:
+    noisy = np.array([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]])
+    assert between_processes(noisy) == 0.0
+    assert between_processes(np.array([[2.0, 2.0], [2.1, 2.1]])) == pytest.approx(0.05)

@@ -80,7 +80,7 @@ def test_calibration_reaches_the_block_without_overshooting(ns: int) -> None:
 def test_warm_up_ends_when_times_settle(clock: Clock) -> None:
     costs = iter([9_000_000, 7_000_000, 4_000_000, 2_000_000] + [1_000_000] * 100)
     assert timing.warmed_up(lambda: clock.work(next(costs)), 1, limit_ms=1000)
-    assert clock.wall < 50_000_000
+    assert 100_000_000 <= clock.wall < 110_000_000  # not before threads have spread out
 
 
 def test_warm_up_gives_up_at_its_limit(clock: Clock) -> None:

@@ -158,4 +158,5 @@ def test_lowered_programs_carry_their_estimate(small: Graph, tmp_path: Path) -> 
     measured = measure(artifact, U55)
     assert measured.estimated
     assert measured.median_ms > 0
-    assert lower(small, U55, tmp_path / "again.pte").sha256 == artifact.sha256
+    again = lower(small, U55, tmp_path / "again.pte")
+    assert measure(again, U55).median_ms == measured.median_ms

@@ -190,6 +190,19 @@ def test_heads_are_worth_the_channels_inside_of_them() -> None:
     )
 
 
+def test_a_channel_counts_once_for_each_layer_that_reads_it() -> None:
+    _, groups, _ = problem(ResidualNet)
+    scores = drawn(groups)
+    curves = Importance(groups, scores).by_group()
+    for group in groups.groups:
+        readers = {s.parameter for s in group.slices if s.role == "in"}
+        whole = float(scores.values[group.name].sum())
+        assert float(curves[group.name][-1]) == pytest.approx(whole * len(readers))
+    assert max(len({s.parameter for s in g.slices if s.role == "in"}) for g in groups.groups) > 2
+    in_loss = Importance(groups, replace(scores, criterion="taylor"))
+    assert in_loss.full() == pytest.approx(sum(float(v.sum()) for v in scores.values.values()))
+
+
 def test_channels_of_heads_that_are_gone_are_not_lost_twice() -> None:
     graph, groups, _ = problem(Transformer)
     importance = Importance(groups, score(graph, groups, "l2"))
