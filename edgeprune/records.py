@@ -292,6 +292,8 @@ class Target:
     channel_multiple: int | None = None
     requires: str = ""
     has_run: bool = False
+    rewrite: bool = False
+    """Whether operators that the delegate does not take are rewritten to ones that it does."""
 
 
 @dataclass(frozen=True, order=True)
@@ -413,6 +415,8 @@ class Artifact:
     other_ops: Mapping[str, int] = field(default_factory=dict)
     planned_bytes: int = 0
     seconds: float = 0.0
+    rewrites: Mapping[str, int] = field(default_factory=dict)
+    """Operators that were rewritten for the delegate, by the rewrite's name."""
     compressed_bytes: int | None = None
     """The file after zlib at level 9, where somebody asked: what a download takes."""
 

@@ -57,6 +57,7 @@ def load_target(
         channel_multiple=profile.channel_multiple,
         requires=profile.requires,
         has_run=profile.has_run,
+        rewrite=profile.rewrite,
     )
 
 

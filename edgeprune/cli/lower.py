@@ -96,5 +96,7 @@ def lower(
         f"{artifact.delegated_nodes} nodes on {chosen.backend}, "
         f"in {show_seconds(artifact.seconds)}"
     )
+    for name, count in artifact.rewrites.items():
+        show.line(f"  rewritten for {chosen.backend}: {count} x {name}")
     for name, count in artifact.other_ops.items():
         show.line(f"  not on {chosen.backend}: {count} x {name}")

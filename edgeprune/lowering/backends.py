@@ -29,6 +29,7 @@ class Lowered:
     delegated_nodes: int
     other_ops: Mapping[str, int] = field(default_factory=dict)
     planned_bytes: int = 0
+    rewrites: Mapping[str, int] = field(default_factory=dict)
     beside: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -68,6 +68,7 @@ def lower(graph: Graph, target: Target, path: Path | str | None = None) -> Artif
         delegated_nodes=lowered.delegated_nodes,
         other_ops=lowered.other_ops,
         planned_bytes=lowered.planned_bytes,
+        rewrites=lowered.rewrites,
         seconds=time.perf_counter() - started,
     )
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from edgeprune.lowering.backends import Lowered, backend
 from edgeprune.lowering.finish import finish
+from edgeprune.lowering.rewrites import rewritten
 from edgeprune.records import Target
 
 if TYPE_CHECKING:
@@ -28,4 +31,8 @@ def lower_xnnpack(exported: ExportedProgram, target: Target) -> Lowered:
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
 
-    return finish(to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()]))
+    applied: Mapping[str, int] = {}
+    if target.rewrite:
+        exported, applied = rewritten(exported)
+    edge = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
+    return replace(finish(edge), rewrites=applied)

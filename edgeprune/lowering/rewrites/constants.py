@@ -1,0 +1,59 @@
+"""What depends on constants alone is computed once, when the program is made.
+
+Masks of shifted windows, tables of relative positions and the like are made anew in every call of
+the eager model, piece by piece, from tensors that take nothing but their shape from the input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch._ops import OpOverload
+    from torch.export import ExportedProgram
+
+aten = torch.ops.aten
+
+
+def folded(program: ExportedProgram) -> ExportedProgram:
+    """`program`, functional and of static shapes, with its constants computed."""
+    from executorch.exir.passes.constant_prop_pass import constant_prop_pass
+
+    shaped = program.run_decompositions(_shaped_like())
+    result: ExportedProgram = constant_prop_pass(shaped, custom_skip_targets=set())
+    return result
+
+
+def _shaped_like() -> Mapping[OpOverload, Callable[..., Any]]:
+    """Operators that read only the shape of a tensor, as ones that read none."""
+
+    def new(value: float) -> Callable[..., Tensor]:
+        def make(x: Tensor, size: Any, *, dtype: Any = None, **other: Any) -> Tensor:
+            return torch.full(size, value, dtype=dtype or x.dtype)
+
+        return make
+
+    def new_full(x: Tensor, size: Any, value: Any, *, dtype: Any = None, **other: Any) -> Tensor:
+        return torch.full(size, value, dtype=dtype or x.dtype)
+
+    def like(value: float) -> Callable[..., Tensor]:
+        def make(x: Tensor, *, dtype: Any = None, **other: Any) -> Tensor:
+            return torch.full(x.shape, value, dtype=dtype or x.dtype)
+
+        return make
+
+    def full_like(x: Tensor, value: Any, *, dtype: Any = None, **other: Any) -> Tensor:
+        return torch.full(x.shape, value, dtype=dtype or x.dtype)
+
+    return {
+        aten.new_zeros.default: new(0),
+        aten.new_ones.default: new(1),
+        aten.new_full.default: new_full,
+        aten.zeros_like.default: like(0),
+        aten.ones_like.default: like(1),
+        aten.full_like.default: full_like,
+    }

@@ -1,0 +1,73 @@
+"""The table of rewrites and the one pass that applies them.
+
+A rewrite is a function with the arguments of an ATen operator that computes the same result from
+operators that the delegate takes, or returns NotImplemented where it cannot or need not. The pass
+is `torch.export`'s own decomposition, which traces the functions into the program; afterwards
+whatever depends on constants alone is computed once and kept as a constant.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch._ops import OpOverload
+    from torch.export import ExportedProgram
+
+REWRITE_FILES = ("attention", "movement", "pooling", "reduction")
+"""The modules of this package that register rewrites."""
+
+FOLDED = "constants"
+"""The name under which folded constants are counted."""
+
+Rewrite = Callable[..., Any]
+
+_REWRITES: dict[OpOverload, tuple[str, Rewrite]] = {}
+
+
+def rewrite(name: str, *operators: OpOverload) -> Callable[[Rewrite], Rewrite]:
+    """Register the decorated function as the rewrite `name` of each of `operators`."""
+
+    def register(function: Rewrite) -> Rewrite:
+        for operator in operators:
+            if operator in _REWRITES:
+                raise ValueError(f"{operator} has two rewrites")
+            _REWRITES[operator] = (name, function)
+        return function
+
+    return register
+
+
+def rewritten(exported: ExportedProgram) -> tuple[ExportedProgram, Mapping[str, int]]:
+    """(`exported` with every rewrite applied, how often each was, by name).
+
+    `exported` must have static shapes; it is not changed. Values agree up to rounding.
+    """
+    for file in REWRITE_FILES:
+        import_module(f"edgeprune.lowering.rewrites.{file}")
+    from edgeprune.lowering.rewrites.attention import unguarded
+    from edgeprune.lowering.rewrites.constants import folded
+    from edgeprune.lowering.rewrites.movement import unexpanded
+
+    # Functional first: a constant may be filled piece by piece, and folding knows no mutation.
+    program = exported.run_decompositions({})
+    before = _calls(program)
+    program = folded(program)
+    saved = before.total() - _calls(program).total()
+    unguarded(program)
+    unexpanded(program)
+    table = {operator: function for operator, (_, function) in _REWRITES.items()}
+    program = folded(program.run_decompositions(table))
+    applied = Counter({FOLDED: saved})
+    for operator, number in (before - _calls(program)).items():
+        if operator in _REWRITES:
+            applied[_REWRITES[operator][0]] += number
+    return program, {name: number for name, number in sorted(applied.items()) if number}
+
+
+def _calls(program: ExportedProgram) -> Counter[Any]:
+    """How often each operator is called."""
+    return Counter(node.target for node in program.graph.nodes if node.op == "call_function")
