@@ -149,6 +149,23 @@ def _reduced(run: KeptStatistics, node: fx.Node, op: Any, args: Any, kwargs: Any
     return made
 
 
+def _reduced_twice(run: KeptStatistics, node: fx.Node, op: Any, args: Any, kwargs: Any) -> Any:
+    return tuple(
+        _reduced(run, node, _Part(op, i), args, kwargs) for i in range(len(op._schema.returns))
+    )
+
+
+class _Part:
+    """One result of an op that has several."""
+
+    def __init__(self, op: Any, index: int) -> None:
+        self._schema, self.op, self.index = op._schema, op, index
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        made: Tensor = self.op(*args, **kwargs)[self.index]
+        return made
+
+
 def _batch_norm(run: KeptStatistics, node: fx.Node, op: Any, args: Any, kwargs: Any) -> Tensor:
     """Without running statistics: over everything but dimension 1 (weights that are scaled)."""
     x, weight, bias, mean, _, _, _, eps, *_ = args
@@ -201,6 +218,14 @@ _SPECIAL: dict[Any, Callable[..., Tensor]] = {
     aten.log_softmax.int: _log_softmax,
     aten.mean.dim: _reduced,
     aten.amax.default: _reduced,
+    aten.amin.default: _reduced,
+    aten.std.dim: _reduced,
+    aten.var.dim: _reduced,
+    aten.logsumexp.default: _reduced,
+    aten.var_mean.dim: _reduced_twice,
+    aten.var_mean.correction: _reduced_twice,
+    aten.std_mean.dim: _reduced_twice,
+    aten.std_mean.correction: _reduced_twice,
     aten.var.correction: _reduced,
     aten.std.correction: _reduced,
 }

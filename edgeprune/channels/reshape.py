@@ -99,7 +99,7 @@ def _split(flow: Flow, label: Label, new: Shape, dim: int, target: tuple[int, ..
         view[d] = new[d]
     ids = tidy(vector.reshape(view)).expand(new)
     axes = varying_dims(ids)
-    if _makes_a_map(flow, axes):
+    if _makes_a_map(flow, axes, len(new)):
         label = flow.settle(label)
         first = ids
         for d in axes[1:]:
@@ -124,10 +124,13 @@ def _split(flow: Flow, label: Label, new: Shape, dim: int, target: tuple[int, ..
     return Label(ids, Split(axes[-1], parts, _numbered(new, axes[:-1]), owners))
 
 
-def _makes_a_map(flow: Flow, axes: list[int]) -> bool:
+def _makes_a_map(flow: Flow, axes: list[int], rank: int) -> bool:
     """Whether channels (dimension 1) and their positions come from one dimension (a linear layer
     that makes the first map of a generator): a channel then goes with all of its positions."""
-    makes = len(axes) > 1 and axes[0] == 1 and is_read_as_channels(flow.node)
+    made = flow.node.meta.get("val")
+    # a step inside of a rule (a shuffle's) has a shape that nobody reads
+    is_result = isinstance(made, Tensor) and made.dim() == rank
+    makes = is_result and len(axes) > 1 and axes[0] == 1 and is_read_as_channels(flow.node)
     return flow.choose(makes, "map")
 
 

@@ -168,7 +168,7 @@ class Sampled(nn.Module):
 def test_sampled_features_lose_channels_and_grids_do_not() -> None:
     checked = check(Sampled(), torch.rand(1, 3, 6, 6), seeds=range(2))
     assert [(g.name, g.size) for g in checked.groups.groups] == [("features", 8)]
-    assert "used as a position" in _reason(checked, "grid")
+    assert "says where to sample" in _reason(checked, "grid")
 
 
 def test_weight_norm_is_pruned_and_zeroed_without_dividing_by_zero() -> None:

@@ -90,8 +90,9 @@ CASES = {
         lambda: (nn.Conv2d(WIDE, 5, 1), nn.Conv2d(5, WIDE, 1)),
         groups={"stem": WIDE, "own.0": 5},
     ),
-    "max with its place": Case(
-        lambda x: x - x.max(1, keepdim=True)[0], pinned="aten.max.dim: needs every channel"
+    "max without its place": Case(lambda x: x - x.max(1, keepdim=True)[0]),
+    "place of the max": Case(
+        lambda x: x + x.max(1, keepdim=True)[1], pinned="aten.max.dim: needs every channel"
     ),
     "median": Case(lambda x: x - x.median(1, keepdim=True)[0], pinned="needs every channel"),
     "product": Case(lambda x: x * x.prod(1, keepdim=True), pinned="needs every channel"),
