@@ -13,7 +13,8 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from edgeprune.planning.elimination import Array, scopes_of
 from edgeprune.planning.problem import Levels, Problem
 
 _FAILED = 4
+_MOST_BARRED = 32
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class _Matrices:
     margin_values: Array
     whole: NDArray[np.bool_]
     starts: tuple[int, ...]
+    barred: tuple[Array, ...] = ()
+    """Rows that are 1 at the levels of a solution that may not be."""
 
 
 def columns(problem: Problem, left: Sequence[NDArray[np.int64]]) -> int:
@@ -67,8 +71,27 @@ def closed(
     """The best solution among the levels `left` that is worth more than `at_least`.
 
     Where the solver proves that there is none, the bound is `at_least` and there is no solution.
+    The solver takes what exceeds a limit by a millionth for allowed: such solutions are barred,
+    one by one, and it is asked again.
     """
     made = _matrices(problem, goal, left)
+    deadline = monotonic() + seconds
+    answer = _answer(problem, made, left, (at_least, seconds))
+    while answer.levels is not None and not goal.allows(problem.taken(answer.levels)):
+        if len(made.barred) == _MOST_BARRED or monotonic() > deadline:
+            return replace(answer, levels=None)
+        made = _barring(problem, made, left, answer.levels)
+        answer = _answer(problem, made, left, (at_least, deadline - monotonic()))
+    return answer
+
+
+def _answer(
+    problem: Problem,
+    made: _Matrices,
+    left: Sequence[NDArray[np.int64]],
+    wanted: tuple[float, float],
+) -> Answer:
+    at_least, seconds = wanted
     solved = _run(made, at_least, seconds)
     if solved.status == _FAILED:  # numbers too close to each other: once more, by another way
         solved = _run(made, None, seconds)
@@ -84,12 +107,23 @@ def closed(
     return Answer(problem.complete(chosen), bound)
 
 
+def _barring(
+    problem: Problem, made: _Matrices, left: Sequence[NDArray[np.int64]], levels: Levels
+) -> _Matrices:
+    """The same without one solution: not all of its levels at once."""
+    row = np.zeros(made.worth.shape[0])
+    for v in range(len(problem.variables)):
+        row[made.starts[v] + int(np.searchsorted(left[v], levels[v]))] = 1.0
+    return replace(made, barred=(*made.barred, row))
+
+
 def _run(made: _Matrices, at_least: float | None, seconds: float) -> Any:
     """HiGHS's answer; without `at_least` without presolve either."""
     constraints = [
         LinearConstraint(made.margins, made.margin_values, made.margin_values),
         LinearConstraint(made.uses, -np.inf, 1.0),
     ]
+    constraints += [LinearConstraint(row[None], -np.inf, row.sum() - 1) for row in made.barred]
     if at_least is not None:
         constraints.append(LinearConstraint(made.worth[None], at_least, np.inf))
     with _unheard():

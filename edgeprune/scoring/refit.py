@@ -49,7 +49,8 @@ class _Reader:
 @criterion("refit")
 def refit(graph: Graph, groups: ChannelGroups, data: Samples | None) -> Values:
     """The increase of the loss, to second order, when the channel goes after all cheaper ones of
-    its group, and every layer that reads the group is refitted to what it put out.
+    its group, and every layer that reads the group is refitted to what it put out (Hassibi et al.
+    1993, "Optimal brain surgeon and general network pruning", for whole channels).
 
     Values are in units of the loss and compare across layers; within a group they add up along the
     order of removal. A group that no plain layer reads (only depthwise or grouped convolutions)

@@ -118,7 +118,7 @@ def test_damage_inside_is_found_by_the_runtime(narrow, target: Target, tmp_path:
 
 
 def test_unknown_runner_names_those_that_exist(narrow, target: Target) -> None:
-    with pytest.raises(MeasureError, match=r"pigeon.*runners: local"):
+    with pytest.raises(MeasureError, match=r"pigeon.*runners: adb, local"):
         measure(narrow.artifact, replace(target, runner="pigeon"), LITTLE)
 
 
