@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from edgeprune.planning.planner import Planner
 
 Show = Callable[[float], str]
+_JUST = 1 - 2e-8
+"""What fits only just does not: plans stay below a limit by as much as sums may be off."""
 _SHOWN: dict[str, tuple[str, Show, str]] = {
     "latency": ("latency", show_ms, "take"),
     "bytes": ("size", lambda n: show_bytes(round(n)), "take"),
@@ -27,7 +29,7 @@ def out_of_reach(planner: Planner, limits: Limits, proven: bool) -> str:
         if most is None:
             continue
         least = planner.least(quantity, limits)
-        if least > most:
+        if least > most * _JUST:
             return _alone(planner, limits, (quantity, most, least))
     if not proven:
         return (
