@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from math import prod
-
-import numpy as np
-from numpy.typing import NDArray
 
 from edgeprune.cost.calibration import Calibration, calibrated
 from edgeprune.cost.curves import Curve, Family, Point, canonical, homes
@@ -79,38 +76,6 @@ class MeasuredCost:
         if known is None:
             known = self._known[key] = self._interpolated(canonical(key))
         return known
-
-    def kernel_us_at(
-        self, kernel: Kernel, widths: Mapping[str, NDArray[np.int64]]
-    ) -> NDArray[np.float64]:
-        """`kernel_us` of one kernel at many widths: microseconds in the shape of the arrays.
-
-        `widths` has an array for each of `kernel.groups` (and for its blocks, where they may be
-        dropped), all of shapes that broadcast. Corrections are not included (see `factor`).
-        """
-        return self._at_many(kernel, widths, self.kernel_us)
-
-    def kernel_bytes_at(
-        self, kernel: Kernel, widths: Mapping[str, NDArray[np.int64]]
-    ) -> NDArray[np.float64]:
-        """What one kernel adds to the .pte at many widths, bytes; arrays as in `kernel_us_at`."""
-        return self._at_many(kernel, widths, kernel_bytes)
-
-    def _at_many(
-        self,
-        kernel: Kernel,
-        widths: Mapping[str, NDArray[np.int64]],
-        measure: Callable[[KernelKey], float],
-    ) -> NDArray[np.float64]:
-        names = [n for n in (*sorted(kernel.groups), *kernel.blocks) if n in widths]
-        if not names:
-            return np.array(measure(kernel.at(self.sizes)))
-        wide = np.broadcast_arrays(*(widths[name] for name in names))
-        rows, where = np.unique(
-            np.stack([w.ravel() for w in wide], axis=1), axis=0, return_inverse=True
-        )
-        values = [measure(kernel.at(dict(zip(names, row.tolist(), strict=True)))) for row in rows]
-        return np.array(values, dtype=np.float64)[where.ravel()].reshape(wide[0].shape)
 
     def kernel_bytes(self, key: KernelKey) -> int:
         """What one kernel adds to the .pte, bytes; nothing where its block is dropped."""

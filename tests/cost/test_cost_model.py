@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from math import ceil
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeprune.cost.grid import Tiles, grids
-from edgeprune.cost.model import MeasuredCost, assemble, kernel_bytes, weight_bytes
+from edgeprune.cost.model import MeasuredCost, assemble, weight_bytes
 from edgeprune.records import Extent, Kernel, KernelKey
 
 TILES = Tiles(16, 16)
@@ -135,24 +134,11 @@ def test_an_op_that_could_not_be_measured_counts_nothing(model):
     assert model.kernel_us(KernelKey("portable:aten.roll.default", ((4,),), (("call", ""),))) == 0
 
 
-def test_many_widths_at_once_are_what_each_is_by_itself(model):
-    a, b = np.array([8, 20, 64])[:, None], np.array([16, 17])
-    kernel = KERNELS[1]
-    us = model.kernel_us_at(kernel, {"a": a, "b": b})
-    size = model.kernel_bytes_at(kernel, {"a": a, "b": b})
-    assert us.shape == size.shape == (3, 2)
-    for i, j in np.ndindex(3, 2):
-        key = kernel.at({"a": int(a[i, 0]), "b": int(b[j])})
-        assert us[i, j] == model.kernel_us(key)
-        assert size[i, j] == kernel_bytes(key)
-
-
 def test_a_kernel_whose_block_is_dropped_takes_nothing(model):
     one = replace(KERNELS[1], blocks=("block:x",))
-    us = model.kernel_us_at(
-        one, {"a": np.array([8, 8]), "b": np.array([16, 16]), "block:x": np.array([0, 1])}
-    )
-    assert us[0] == 0 < us[1]
+    widths = {"a": 8, "b": 16}
+    assert model.kernel_us(one.at({**widths, "block:x": 0})) == 0
+    assert model.kernel_us(one.at({**widths, "block:x": 1})) > 0
 
 
 def test_calibrated_fits_whole_programs(model):
