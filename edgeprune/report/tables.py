@@ -10,6 +10,7 @@ from edgeprune.report.schema import LayerJson, ReportJson, SideJson
 from edgeprune.units import show_bytes, show_count, show_seconds
 
 _FOLD_ABOVE_ROWS = 24
+_FEW_ZEROS = 0.0005
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,7 @@ def summary(data: ReportJson) -> Table:
         ),
         _compressed_row(before, after),
         _count_row("parameters", before["params"], after["params"]),
-        _row(
-            "zeros among them", show.share(before.get("zeros")), show.share(after.get("zeros")), ""
-        ),
+        *_zeros_rows(before, after),
         _count_row("MACs", before["macs"], after["macs"]),
         _size_row("peak memory", "peak_memory_bytes", before, after),
         _size_row("planned memory", "planned_bytes", before, after),
@@ -84,6 +83,14 @@ def summary(data: ReportJson) -> Table:
     ]
     columns = _columns("", "#baseline", "#final", "#change")
     return Table("Before and after", columns, tuple(rows), estimated=guess)
+
+
+def _zeros_rows(before: SideJson, after: SideJson) -> tuple[tuple[Cell, ...], ...]:
+    """Where somebody made any: the few that training leaves are no news."""
+    shares = before.get("zeros"), after.get("zeros")
+    if max(share or 0.0 for share in shares) < _FEW_ZEROS:
+        return ()
+    return (_row("zeros among them", *(show.share(share) for share in shares), ""),)
 
 
 def layers(data: ReportJson) -> Table:
