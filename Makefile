@@ -19,7 +19,7 @@ help:
 
 # A run that is finished is shown again at once; one that was stopped goes on.
 demo: $(INSTALLED)
-	$(BIN)/edgeprune fit --model torchvision:resnet18 --data digits --speedup 2 --epochs 8 \
+	$(BIN)/edgeprune fit --model torchvision:resnet18 --data digits --speedup 2 --epochs 2 \
 	  -o runs/demo
 
 install: $(INSTALLED)
