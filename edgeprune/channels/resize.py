@@ -112,7 +112,7 @@ def resized(left: Remaining, node: fx.Node) -> Call:
         return call
     args, kwargs = function(left, node, call.args, call.kwargs)
     target = call.target
-    if target in _SPLITS and isinstance(args[1], list):
+    if target in _SPLITS and args is not call.args:
         target = aten.split_with_sizes.default
     return Call(target, args, kwargs)
 

@@ -92,6 +92,9 @@ CASES = {
         lambda x: x.unsqueeze(2).expand(-1, -1, 2, -1, -1).flatten(1, 2), out=2 * WIDE
     ),
     "shuffled": Case(shuffled, groups={"stem": (WIDE, 3)}),
+    "positions split before one": Case(
+        lambda x: torch.cat([part * 2 for part in x.tensor_split([1], 3)], 3)
+    ),
     "torch's shuffle": Case(
         lambda x, m: m(x), lambda: (nn.ChannelShuffle(3),), groups={"stem": (WIDE, 3)}
     ),
