@@ -52,14 +52,31 @@ def functionalise(graph: fx.Graph) -> None:
         assert isinstance(changed, fx.Node)
         others = sharing.read_later(changed, node)
         if not others:
-            node.target = functional
+            _retarget(node, functional)
             sharing.replaced(changed, node)
             continue
         views = _views(changed)
         if all(map(can_put, views)) and _depends(node):
-            node.target = functional
+            _retarget(node, functional)
             _put_back(graph, node, views, others)
             sharing = _Sharing(graph)
+
+
+def _retarget(node: fx.Node, functional: torch._ops.OpOverload) -> None:
+    """Call `functional` in the node's place; `copy`, which knows no gradient, as what it gives: the
+    source in the shape and type of what it overwrites, in memory of its own."""
+    node.target = functional
+    if functional is not aten.copy.default:
+        return
+    written, source = node.args[:2]
+    assert isinstance(written, fx.Node)
+    assert isinstance(source, fx.Node)
+    with node.graph.inserting_before(node):
+        full = call(node.graph, aten.expand_as.default, source, written, like=node)
+        if source.meta["val"].dtype != written.meta["val"].dtype:
+            dtype = written.meta["val"].dtype
+            full = call(node.graph, aten.to.dtype, full, dtype, like=node)
+    node.target, node.args, node.kwargs = aten.clone.default, (full,), {}
 
 
 class _Sharing:

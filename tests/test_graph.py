@@ -136,3 +136,29 @@ def test_a_node_knows_the_users_line() -> None:
     conv = next(n for n in graph.program.graph.nodes if "conv2d" in str(n.target))
     assert source_of(conv).startswith("networks.py:")
     assert "self.conv1(x)" in source_of(conv)
+
+
+class _Writes(nn.Module):
+    """Writes through views, of another layer's output and of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 8, 3), nn.Conv2d(3, 4, 3)
+        self.head = nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.a(x)
+        y[:, 2:6] = self.b(x)
+        y[:, :, 1:] += 1.5
+        return self.head(y)
+
+
+def test_a_network_that_writes_through_views_can_be_trained() -> None:
+    torch.manual_seed(0)
+    model, x = _Writes(), torch.randn(2, 3, 8, 8)
+    module = capture(model, (x[:1],)).module().train()
+    module(x).square().mean().backward()
+    model(x).square().mean().backward()
+    wanted = dict(model.named_parameters())
+    for name, parameter in module.named_parameters():
+        torch.testing.assert_close(parameter.grad, wanted[name].grad)
