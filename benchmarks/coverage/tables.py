@@ -122,13 +122,16 @@ def _counts(models: Mapping[str, Entry], rows: Rows) -> str:
 
 
 def _untried(models: Mapping[str, Entry], rows: Rows) -> str:
-    """What has not been run, so that nothing is left out in silence."""
+    """What has not been run of the sets that were begun, so that nothing is left out in silence."""
+    begun = {models[name].set for name, _ in rows if name in models}
     lines = []
     for part, said in (("prune", "pruned"), ("lower", "lowered"), ("peer", "by Torch-Pruning")):
         names = [
             e.name
             for e in models.values()
-            if (e.name, part) not in rows and not (part == "peer" and e.set == "detection")
+            if e.set in begun
+            and (e.name, part) not in rows
+            and not (part == "peer" and e.set == "detection")
         ]
         if names:
             shown = ", ".join(names) if len(names) <= 45 else f"{len(names)} models"
