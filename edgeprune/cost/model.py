@@ -13,7 +13,8 @@ from edgeprune.cost.calibration import Calibration, calibrated
 from edgeprune.cost.curves import Curve, Family, Point, canonical, homes
 from edgeprune.cost.grid import Grid, Tiles, whole_groups
 from edgeprune.cost.kernels import in_blocks
-from edgeprune.cost.xnnpack_graph import FLOAT_BYTES, aligned
+from edgeprune.cost.pte_parts import aligned
+from edgeprune.cost.xnnpack_graph import FLOAT_BYTES
 from edgeprune.cost.xnnpack_nodes import WEIGHTED
 from edgeprune.records import Block, Extent, Kernel, KernelKey, Widths
 

@@ -11,10 +11,12 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from edgeprune.cost.flatbuffer import Schema, decode, encode, read_schema
-from edgeprune.cost.xnnpack_graph import aligned, runtime_package
+from edgeprune.errors import EnvironmentProblem
 
 Tree = dict[str, Any]
 ALIGNMENT = 16
@@ -76,6 +78,8 @@ def graph_bytes(graph: Tree) -> bytes:
     header = 32
     payload = encode(graph_schema(), "XNNGraph", graph)
     end = aligned(header + len(payload), 16)
+    # The runtime's struct: zeros, magic, header length, flatbuffer offset and size, offset and
+    # size of the constants (weights are found by name, so none follow).
     head = _GRAPH_HEADER.pack(b"XH00", 30, header, len(payload), end, 0)
     return head.ljust(header, b"\0") + payload.ljust(end - header, b"\0")
 
@@ -114,3 +118,20 @@ def program_schema() -> Schema:
 def graph_schema() -> Schema:
     """The tables of an XNNPACK delegate."""
     return read_schema(runtime_package() / "backends" / "xnnpack" / "serialization" / "schema.fbs")
+
+
+def aligned(size: int, to: int) -> int:
+    """`size` rounded up to a multiple of `to`."""
+    return -(-size // to) * to
+
+
+@lru_cache(maxsize=1)
+def runtime_package() -> Path:
+    """Where the installed ExecuTorch lies. Raises EnvironmentProblem where there is none."""
+    found = find_spec("executorch")
+    if found is None or not found.submodule_search_locations:
+        raise EnvironmentProblem(
+            "executorch is not installed, so nothing can be measured on this host:"
+            " pip install 'executorch>=1.5.1,<1.6'"
+        )
+    return Path(next(iter(found.submodule_search_locations)))

@@ -21,8 +21,8 @@ from typing import Any
 
 from edgeprune.cost.flatbuffer import decode, read_schema
 from edgeprune.cost.keys import key_from_json, key_to_json
+from edgeprune.cost.pte_parts import runtime_package
 from edgeprune.cost.rules_outside import PREFIX
-from edgeprune.cost.xnnpack_graph import runtime_package
 from edgeprune.cost.xnnpack_nodes import kernel_graph
 from edgeprune.cost.xnnpack_program import build_program, schedule
 from edgeprune.records import KernelKey

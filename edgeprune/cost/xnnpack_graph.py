@@ -5,18 +5,13 @@ The schema is the wheel's own `backends/xnnpack/serialization/schema.fbs`.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from importlib.util import find_spec
 from math import prod
-from pathlib import Path
 from typing import Any
 
-from edgeprune.cost.flatbuffer import Schema, encode, read_schema
+from edgeprune.cost.pte_parts import graph_bytes
 from edgeprune.cost.shapes import Shape
-from edgeprune.errors import EnvironmentProblem
 
 FLOAT_BYTES = 4
 NO_VALUE = 0xFFFFFFFF
@@ -86,9 +81,7 @@ class Graph:
     def to_bytes(self) -> bytes:
         """The delegate's blob: header, flatbuffer."""
         externs = len(self.inputs) + 1
-        payload = encode(
-            _schema(),
-            "XNNGraph",
+        return graph_bytes(
             {
                 "version": "0",
                 "xnodes": self.nodes,
@@ -97,13 +90,8 @@ class Graph:
                 "input_ids": list(range(len(self.inputs))),
                 "output_ids": [len(self.inputs)],
                 "constant_data": [{"offset": 0, "size": 0, "named_key": ""}, *self.constants],
-            },
+            }
         )
-        end = aligned(_HEADER + len(payload), 16)
-        # The runtime's struct: zeros, magic, header length, flatbuffer offset and size, offset and
-        # size of the constants (ours are named, so none follow).
-        header = struct.pack("<4x4sHIIIQ", b"XH00", 30, _HEADER, len(payload), end, 0)
-        return header.ljust(_HEADER, b"\0") + payload.ljust(end - _HEADER, b"\0")
 
 
 def limits(activation: str) -> tuple[float, float]:
@@ -112,25 +100,3 @@ def limits(activation: str) -> tuple[float, float]:
         return _ACTIVATIONS[activation]
     low, _, high = activation.removeprefix("clamp(").removesuffix(")").partition(",")
     return float(low), float(high)
-
-
-def aligned(size: int, to: int) -> int:
-    """`size` rounded up to a multiple of `to`."""
-    return -(-size // to) * to
-
-
-@lru_cache(maxsize=1)
-def runtime_package() -> Path:
-    """Where the installed ExecuTorch lies. Raises EnvironmentProblem where there is none."""
-    found = find_spec("executorch")
-    if found is None or not found.submodule_search_locations:
-        raise EnvironmentProblem(
-            "executorch is not installed, so nothing can be measured on this host:"
-            " pip install 'executorch>=1.5.1,<1.6'"
-        )
-    return Path(next(iter(found.submodule_search_locations)))
-
-
-@lru_cache(maxsize=1)
-def _schema() -> Schema:
-    return read_schema(runtime_package() / "backends" / "xnnpack" / "serialization" / "schema.fbs")

@@ -11,17 +11,15 @@ The schema is the wheel's own `schema/program.fbs`.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
-from functools import lru_cache
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from edgeprune.cost.flatbuffer import Schema, encode, read_schema
+from edgeprune.cost.pte_parts import aligned, put_together
 from edgeprune.cost.shapes import Shape
-from edgeprune.cost.xnnpack_graph import FLOAT_BYTES, Graph, aligned, runtime_package
+from edgeprune.cost.xnnpack_graph import FLOAT_BYTES, Graph
 from edgeprune.cost.xnnpack_nodes import WEIGHTED, kernel_graph
 from edgeprune.records import KernelKey
 
@@ -29,7 +27,6 @@ _ALIGN = 64
 # XNNPACK may read a little past the end of its inputs (XNN_EXTRA_BYTES, at most 128).
 _SLACK = 256
 _FLOAT = 6
-_PROGRAM_HEADER = 32
 _RANDOM_FLOATS = 1 << 20
 
 
@@ -116,36 +113,13 @@ def _assemble(
     # Every weight has a name of its own, so that the runtime's cache of packed weights does not
     # take one for another; they all lie over the same bytes.
     named = [{"key": c["named_key"], "segment_index": 0} for g in graphs for c in g.constants]
-    starts, end = [], 0
-    for segment in segments:
-        starts.append(end)
-        end = aligned(end + len(segment), _ALIGN)
     program = {
         "version": 0,
         "execution_plan": [plan],
-        "segments": [
-            {"offset": start, "size": len(segment)}
-            for start, segment in zip(starts, segments, strict=True)
-        ],
         "constant_segment": {"segment_index": 0, "offsets": offsets},
         "named_data": named,
     }
-    return _with_segments(encode(_schema(), "Program", program), starts, segments)
-
-
-def _with_segments(program: bytes, starts: Sequence[int], segments: Sequence[bytes]) -> bytes:
-    """Program, extended header and segments as one file (`schema/extended_header.cpp`)."""
-    size = len(program) + _PROGRAM_HEADER
-    base = aligned(size, _ALIGN)
-    total = starts[-1] + len(segments[-1])
-    header = struct.pack("<4sIQQQ", b"eh00", _PROGRAM_HEADER, size, base, total)
-    root = int.from_bytes(program[:4], "little") + _PROGRAM_HEADER
-    parts = [root.to_bytes(4, "little"), program[4:8], header, program[8:], bytes(base - size)]
-    for index, (start, segment) in enumerate(zip(starts, segments, strict=True)):
-        parts.append(segment)
-        if index + 1 < len(segments):
-            parts.append(bytes(starts[index + 1] - start - len(segment)))
-    return b"".join(parts)
+    return put_together(program, segments, _ALIGN)
 
 
 def _tensor(shape: Shape, *, constant: int = 0, offset: int | None = None) -> dict[str, Any]:
@@ -167,8 +141,3 @@ def _tensor(shape: Shape, *, constant: int = 0, offset: int | None = None) -> di
 
 def _placed(shape: Shape) -> int:
     return aligned(prod(shape) * FLOAT_BYTES, _ALIGN)
-
-
-@lru_cache(maxsize=1)
-def _schema() -> Schema:
-    return read_schema(runtime_package() / "schema" / "program.fbs")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeprune.cost.flatbuffer import decode, encode, read_schema
-from edgeprune.cost.xnnpack_graph import runtime_package
+from edgeprune.cost.pte_parts import runtime_package
 
 SCHEMA = """
 namespace a.b;

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from edgeprune.cost.flatbuffer import decode, read_schema
 from edgeprune.cost.kernels import kernels
+from edgeprune.cost.pte_parts import runtime_package
 from edgeprune.cost.walk import rule
-from edgeprune.cost.xnnpack_graph import runtime_package
 from edgeprune.graph import capture
 from edgeprune.records import Extent
 

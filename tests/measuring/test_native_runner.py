@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from edgeprune.cost.flatbuffer import decode, read_schema
-from edgeprune.cost.xnnpack_graph import runtime_package
+from edgeprune.cost.pte_parts import runtime_package
 from edgeprune.errors import TargetError
 from edgeprune.measuring import execute
 from edgeprune.measuring.answers import FORMAT
