@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import fx
 
+from edgeprune.rewriting import call
+
 aten = torch.ops.aten
 
 
@@ -29,14 +31,9 @@ def write_out(graph: fx.Graph) -> None:
 
 
 def _scaled(graph: fx.Graph, node: fx.Node, v: Any, g: Any, dim: Any) -> fx.Node:
-    def call(op: Any, *args: Any) -> fx.Node:
-        new = graph.call_function(op, args)
-        values = fx.node.map_arg(args, lambda n: n.meta["val"])
-        new.meta = {**node.meta, "val": op(*values)}
-        return new
-
     value = v.meta["val"]
     dims = [d for d in range(value.dim()) if dim == -1 or d != dim % value.dim()]
-    norm = call(aten.linalg_vector_norm.default, v, 2, dims, True)
-    safe = call(aten.clamp_min.default, norm, torch.finfo(value.dtype).tiny)
-    return call(aten.mul.Tensor, v, call(aten.div.Tensor, g, safe))
+    norm = call(graph, aten.linalg_vector_norm.default, v, 2, dims, True, like=node)
+    safe = call(graph, aten.clamp_min.default, norm, torch.finfo(value.dtype).tiny, like=node)
+    share = call(graph, aten.div.Tensor, g, safe, like=node)
+    return call(graph, aten.mul.Tensor, v, share, like=node)
