@@ -20,15 +20,17 @@ aten = torch.ops.aten
 
 
 def folded(program: ExportedProgram) -> ExportedProgram:
-    """`program`, functional and of static shapes, with its constants computed."""
+    """`program`, functional and of static shapes, with its constants computed.
+
+    Tensors that only take another's shape count as constants after `shaped_like` was applied.
+    """
     from executorch.exir.passes.constant_prop_pass import constant_prop_pass
 
-    shaped = program.run_decompositions(_shaped_like())
-    result: ExportedProgram = constant_prop_pass(shaped, custom_skip_targets=set())
+    result: ExportedProgram = constant_prop_pass(program, custom_skip_targets=set())
     return result
 
 
-def _shaped_like() -> Mapping[OpOverload, Callable[..., Any]]:
+def shaped_like() -> Mapping[OpOverload, Callable[..., Any]]:
     """Operators that read only the shape of a tensor, as ones that read none."""
 
     def new(value: float) -> Callable[..., Tensor]:

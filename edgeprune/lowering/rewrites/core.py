@@ -49,17 +49,17 @@ def rewritten(exported: ExportedProgram) -> tuple[ExportedProgram, Mapping[str, 
     for file in REWRITE_FILES:
         import_module(f"edgeprune.lowering.rewrites.{file}")
     from edgeprune.lowering.rewrites.attention import unguarded
-    from edgeprune.lowering.rewrites.constants import folded
+    from edgeprune.lowering.rewrites.constants import folded, shaped_like
     from edgeprune.lowering.rewrites.movement import unexpanded
 
     # Functional first: a constant may be filled piece by piece, and folding knows no mutation.
-    program = exported.run_decompositions({})
+    program = exported.run_decompositions(shaped_like())
     before = _calls(program)
     program = folded(program)
     saved = before.total() - _calls(program).total()
     unguarded(program)
     unexpanded(program)
-    table = {operator: function for operator, (_, function) in _REWRITES.items()}
+    table = {**shaped_like(), **{operator: made for operator, (_, made) in _REWRITES.items()}}
     program = folded(program.run_decompositions(table))
     applied = Counter({FOLDED: saved})
     for operator, number in (before - _calls(program)).items():
