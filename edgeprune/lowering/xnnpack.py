@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeprune.lowering.backends import Lowered, backend
 from edgeprune.lowering.finish import finish
-from edgeprune.lowering.rewrites import rewritten
+from edgeprune.rewrites import applies, rewritten
 from edgeprune.records import Target
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def lower_xnnpack(exported: ExportedProgram, target: Target) -> Lowered:
     from executorch.exir import to_edge_transform_and_lower
 
     applied: Mapping[str, int] = {}
-    if target.rewrite:
+    if applies(target):
         exported, applied = rewritten(exported)
     edge = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
     return replace(finish(edge), rewrites=applied)
