@@ -13,6 +13,7 @@ from edgeprune.cli import show
 from edgeprune.cli.demands import (
     BudgetMacsOption,
     BudgetMemoryOption,
+    CalibrateOption,
     FloorOption,
     MaxCutOption,
     MinWidthOption,
@@ -147,6 +148,7 @@ def fit(  # one parameter per option: that is how Typer reads a command line
     multiple: MultipleOption = None,
     max_cut: MaxCutOption = None,
     time_limit: TimeLimitOption = FitOptions.time_limit,
+    calibrate: CalibrateOption = None,
     seed: SeedOption = 0,
     out: Annotated[
         Path | None,
@@ -228,6 +230,7 @@ def fit(  # one parameter per option: that is how Typer reads a command line
         rules=rules,
         floor=floor,
         time_limit=time_limit,
+        calibrate=calibrate,
     )
     check_criterion(criterion, data)
     choices = ModelChoice(model, weights, input, seed), DataChoice(data, batch_size, seed, download)
