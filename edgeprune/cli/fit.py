@@ -176,6 +176,7 @@ def fit(  # one parameter per option: that is how Typer reads a command line
       edgeprune fit --model torchvision:mobilenet_v2 --budget-mb 8 --epochs 0
       edgeprune fit --recipe recipe.toml --speedup 2
       edgeprune fit --model net.py:make --data digits --speedup 4 --quantize int8
+      edgeprune fit --model torchvision:vit_b_16 --speedup 1.5 --calibrate 4
       edgeprune fit --model net.py:make --data digits --speedup 3 \\
           --strategy iterative --rounds 3 --sparsity-pattern 2:4
 
