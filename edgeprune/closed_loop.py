@@ -17,7 +17,7 @@ from edgeprune.candidates import Candidate, Programs
 from edgeprune.cost.calibration import Calibration
 from edgeprune.cost.resizing import CannotResize
 from edgeprune.errors import BudgetError
-from edgeprune.measuring import Effort, compare, speedup, verdict
+from edgeprune.measuring import Effort, compare_until, speedup, verdict
 from edgeprune.planning import Known, Limits, Planner, planner_for, within
 from edgeprune.plans import Plan
 from edgeprune.records import Budget, CostModel, Measurement, Progress, Round, Verdict, silent
@@ -25,6 +25,7 @@ from edgeprune.records import Budget, CostModel, Measurement, Progress, Round, V
 ROUNDS = 4
 """How many plans are tried; one that hits as resized is measured twice."""
 CALIBRATE, DEAR_S = 3, 60.0
+_EFFORT = Effort(processes=2, rounds=15, max_processes=6)
 AIM = 0.975
 """Where in the budget the measured median should fall, so that its interval fits too."""
 USED_ENOUGH = 0.95
@@ -325,12 +326,13 @@ def _measured(
     budget, asked_ms = asked
     baseline = programs.baseline
     limit_ms = latency_limit(budget, baseline.latency_ms)
-    for processes in (2, 5):
-        effort = Effort(processes=processes, rounds=15)
-        before, after = compare([baseline.path, made.path], programs.target, effort)
-        found, _ = judge(before, after, made.size_bytes, budget)
-        if found != "undecidable":
-            break
+    before, after = compare_until(
+        [baseline.path, made.path],
+        programs.target,
+        _EFFORT,
+        lambda both: judge(both[0], both[1], made.size_bytes, budget)[0] != "undecidable",
+    )
+    found, _ = judge(before, after, made.size_bytes, budget)
     # the machine may have drifted since the baseline was measured: both sides drift alike
     ratio, _ = speedup(before, after)
     latency_ms = after.median_ms if budget.latency_ms is not None else baseline.latency_ms / ratio

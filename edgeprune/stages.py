@@ -21,7 +21,7 @@ from edgeprune.footprint import compressed_bytes
 from edgeprune.graph import capture, fingerprint
 from edgeprune.iterative import Standing
 from edgeprune.lowering import lower, quantised_before
-from edgeprune.measuring import Effort, compare, parity
+from edgeprune.measuring import Effort, compare, compare_until, parity
 from edgeprune.measuring.kernels import profile
 from edgeprune.models import LoadedModel
 from edgeprune.output import write_atomically
@@ -292,13 +292,15 @@ def measure_both(work: Work, baseline: Artifact, artifact: Artifact) -> Measured
     target, budget = work.options.target, work.options.budget
 
     def compute() -> Measured:
-        for processes in (3, 6, 12):
-            work.progress("measure", 0, 0, f"{processes} processes")
-            effort = Effort(processes=processes)
-            before, after = compare([baseline, artifact], target, effort, work.progress)
-            found, reasons = judge(before, after, artifact.size_bytes, budget)
-            if found != "undecidable":
-                break
+        work.progress("measure", 0, 0, "baseline and final program in turns")
+        before, after = compare_until(
+            [baseline, artifact],
+            target,
+            Effort(),
+            lambda both: judge(both[0], both[1], artifact.size_bytes, budget)[0] != "undecidable",
+            work.progress,
+        )
+        found, reasons = judge(before, after, artifact.size_bytes, budget)
         return Measured(before, after, found, reasons)
 
     return work.run.stage("measure", Measured, compute)

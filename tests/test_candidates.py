@@ -22,7 +22,7 @@ from edgeprune.cost.pte_parts import take_apart
 from edgeprune.cost.resizing import CannotResize, differences
 from edgeprune.graph import capture
 from edgeprune.lowering import lower
-from edgeprune.measuring import compare
+from edgeprune.measuring import compare, compare_until
 from edgeprune.measuring.kernels import profile
 from edgeprune.planning import Blocks, Known, by_hand
 from edgeprune.planning.drawn import around, telling_widths
@@ -157,8 +157,8 @@ def test_a_true_program_that_misses_is_followed_by_another_round(
 ) -> None:
     """Resized programs are made to look 4 % faster than they are; the true ones decide."""
 
-    def flattering(programs, target, effort):  # type: ignore[no-untyped-def]
-        before, after = compare(programs, target, effort)
+    def flattering(programs, target, effort, decided):  # type: ignore[no-untyped-def]
+        before, after = compare_until(programs, target, effort, decided)
         names = take_apart(Path(programs[1]).read_bytes()).program["named_data"]
         true = any(item.get("segment_index", 0) for item in names)
         if true:
@@ -169,7 +169,7 @@ def test_a_true_program_that_misses_is_followed_by_another_round(
             after, samples_ms=faster, median_ms=0.96 * after.median_ms, interval_ms=interval
         )
 
-    monkeypatch.setattr(closed_loop, "compare", flattering)
+    monkeypatch.setattr(closed_loop, "compare_until", flattering)
     limit = subject.baseline.latency_ms / 1.6
     rounds = closed(subject, told, Wanted(Budget(latency_ms=limit)))
     true = [turn for turn in rounds if turn.made == "lowered"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from edgeprune.candidates import Baseline, Candidate, Programs
 from edgeprune.closed_loop import Wanted, close_the_loop, judge
 from edgeprune.cost import host_conditions
 from edgeprune.errors import BudgetError
-from edgeprune.measuring import Effort, compare, speedup
+from edgeprune.measuring import Effort, compare_until, speedup
 from edgeprune.planning import Blocks, Known
 from edgeprune.plans import Plan
 from edgeprune.records import Budget, Graph, Target
@@ -63,8 +64,9 @@ def measured(
         budget = budget_of(ratio, base.size_bytes)
         known = Known(graph, groups, score(graph, groups, "l2"), blocks=Blocks(blocks(graph)))
         row: Row = {**key, "base_ms": base.latency_ms, "base_bytes": base.size_bytes}
+        wanted = Wanted(budget, calibrate=bench.calibrate)
         try:
-            found = close_the_loop(known, cost, programs, Wanted(budget, calibrate=bench.calibrate))
+            found = close_the_loop(known, cost, programs, wanted, _told)
         except BudgetError as error:
             bench.rows.add({**row, "error": str(error)})
             continue
@@ -85,6 +87,10 @@ def measured(
                 "notes": list(found.plan.notes),
             }
         )
+
+
+def _told(stage: str, done: int, of: int, note: str) -> None:
+    print(time.strftime("%H:%M:%S"), stage, f"{done}/{of}", note, file=sys.stderr, flush=True)
 
 
 class Kept(Programs):
@@ -109,11 +115,13 @@ def _widths(plan: Plan) -> str:
 
 def finally_measured(made: Candidate, base: Baseline, target: Target, budget: Budget) -> Row:
     """What a program takes beside the baseline; more samples while that cannot be decided."""
-    for processes in (3, 6, 12):
-        before, after = compare([base.path, made.path], target, Effort(processes=processes))
-        found, _ = judge(before, after, made.size_bytes, budget)
-        if found != "undecidable":
-            break
+    before, after = compare_until(
+        [base.path, made.path],
+        target,
+        Effort(),
+        lambda both: judge(both[0], both[1], made.size_bytes, budget)[0] != "undecidable",
+    )
+    found, _ = judge(before, after, made.size_bytes, budget)
     ratio, interval = speedup(before, after)
     if budget.speedup is not None:
         used, around = budget.speedup / ratio, [budget.speedup / x for x in reversed(interval)]
