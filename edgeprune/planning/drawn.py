@@ -102,5 +102,7 @@ def _range(group: ChannelGroup) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
 def _forever(
     found: list[tuple[ChannelGroup, ...]], random: np.random.Generator
 ) -> Iterator[tuple[ChannelGroup, ...]]:
+    """Families at random, each as often as it has members."""
+    often = np.array([len(family) for family in found], dtype=np.float64)
     while True:
-        yield found[int(random.integers(len(found)))]
+        yield found[int(random.choice(len(found), p=often / often.sum()))]
