@@ -12,7 +12,8 @@ from torch import nn
 
 from edgeprune import ranks
 from edgeprune.blocks import blocks
-from edgeprune.closed_loop import Baseline, close_the_loop, judge
+from edgeprune.candidates import Baseline, Programs
+from edgeprune.closed_loop import Wanted, close_the_loop, judge
 from edgeprune.data import Data, evaluate
 from edgeprune.errors import EdgepruneError
 from edgeprune.findings import Circumstances, Measured, Tested
@@ -20,7 +21,7 @@ from edgeprune.footprint import compressed_bytes
 from edgeprune.graph import capture, fingerprint
 from edgeprune.iterative import Standing
 from edgeprune.lowering import lower, quantised_before
-from edgeprune.measuring import Effort, compare, parity
+from edgeprune.measuring import Effort, compare, compare_until, parity
 from edgeprune.measuring.kernels import profile
 from edgeprune.models import LoadedModel
 from edgeprune.output import write_atomically
@@ -124,6 +125,7 @@ def begin(model: LoadedModel, data: Data | None, options: FitOptions, progress: 
         "drop blocks": options.drop_blocks,
         "rules": asdict(options.rules),
         "floor": options.floor,
+        "calibrate": options.calibrate,
         "seed": options.seed,
         "sparsity": None if options.sparsity is None else asdict(options.sparsity),
         "strategy": options.strategy,
@@ -192,9 +194,9 @@ def make_plan(
         assert scores is not None
         base = measured_baseline(work, baseline)
         basis = known_of(work, cut, scores)
-        floor = work.options.floor
-        wanted = budget, work.final_target
-        found = close_the_loop(basis, cost, base, wanted, work.progress, floor=floor)
+        programs = Programs(basis.graph, work.final_target, base)
+        wanted = Wanted(budget, work.options.floor, work.options.calibrate)
+        found = close_the_loop(basis, cost, programs, wanted, work.progress)
         rounds, how = work.options.rounds, found.plan.strategy
         plan = replace(
             found.plan,
@@ -230,7 +232,7 @@ def measured_baseline(work: Work, baseline: Artifact) -> Baseline:
     target = work.options.target
     work.progress("measure baseline", 0, 0, target.name)
     (measured,) = compare([baseline], target, Effort(processes=2), work.progress)
-    return Baseline(baseline.path, measured.median_ms, baseline.size_bytes)
+    return Baseline(baseline.path, measured.median_ms, baseline.size_bytes, baseline.seconds)
 
 
 def _blocks(work: Work, graph: Graph) -> Blocks:
@@ -290,13 +292,15 @@ def measure_both(work: Work, baseline: Artifact, artifact: Artifact) -> Measured
     target, budget = work.options.target, work.options.budget
 
     def compute() -> Measured:
-        for processes in (3, 6, 12):
-            work.progress("measure", 0, 0, f"{processes} processes")
-            effort = Effort(processes=processes)
-            before, after = compare([baseline, artifact], target, effort, work.progress)
-            found, reasons = judge(before, after, artifact.size_bytes, budget)
-            if found != "undecidable":
-                break
+        work.progress("measure", 0, 0, "baseline and final program in turns")
+        before, after = compare_until(
+            [baseline, artifact],
+            target,
+            Effort(),
+            lambda both: judge(both[0], both[1], artifact.size_bytes, budget)[0] != "undecidable",
+            work.progress,
+        )
+        found, reasons = judge(before, after, artifact.size_bytes, budget)
         return Measured(before, after, found, reasons)
 
     return work.run.stage("measure", Measured, compute)

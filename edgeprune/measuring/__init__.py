@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgeprune.measuring.agreement import parity as parity
+from edgeprune.measuring.deciding import compare_until as compare_until
 from edgeprune.measuring.deciding import measure_until_decided as measure_until_decided
 from edgeprune.measuring.deciding import verdict as verdict
 from edgeprune.measuring.execute import execute as execute
@@ -14,6 +15,7 @@ from edgeprune.measuring.session import Effort as Effort
 __all__ = [
     "Effort",
     "compare",
+    "compare_until",
     "execute",
     "measure",
     "measure_until_decided",
