@@ -21,6 +21,7 @@ from edgeprune.footprint import compressed_bytes
 from edgeprune.graph import capture, fingerprint
 from edgeprune.iterative import Standing
 from edgeprune.lowering import lower, quantised_before
+from edgeprune.lowering.rounding import check_trains_int8
 from edgeprune.measuring import Effort, compare, compare_until, parity
 from edgeprune.measuring.kernels import profile
 from edgeprune.models import LoadedModel
@@ -64,8 +65,8 @@ class Work:
     @property
     def final_target(self) -> Target:
         """The target of the final program: in the data type asked for."""
-        target, dtype = self.options.target, self.options.quantize
-        return target if dtype is None else replace(target, dtype=dtype)
+        target = self.options.target
+        return target if self.options.quantize is None else replace(target, dtype="int8")
 
     @property
     def criterion(self) -> str:
@@ -99,12 +100,16 @@ def begin(model: LoadedModel, data: Data | None, options: FitOptions, progress: 
     options = replace(options, budget=_within(options.budget, options.target))
     if quantised_before(options.target):  # its baseline is the network as it came, in fp32
         target = replace(options.target, dtype="fp32")
-        options = replace(options, target=target, quantize="int8")
+        options = replace(options, target=target, quantize=options.quantize or "int8")
     if options.quantize is not None and data is None:
         raise EdgepruneError(
             f"{options.quantize} needs data to be calibrated on: pass --data, or leave --quantize "
             "out"
         )
+    if options.quantize == "qat":
+        check_trains_int8(options.target)
+        if not options.recipe.epochs:
+            raise EdgepruneError("qat is training: give --epochs 1 or more, or --quantize int8")
     if options.sparsity is not None:
         check_sparsity(options.sparsity)
     options.out.mkdir(parents=True, exist_ok=True)

@@ -43,7 +43,7 @@ def quantise(graph: Graph, target: Target, samples: Iterable[Tensor]) -> Graph:
     seen = 0
     with quiet(), torch.no_grad():
         try:
-            prepared = prepare_pt2e(_exported(graph), backend.quantizer())
+            prepared = prepare_pt2e(exported_again(graph), backend.quantizer())
             for batch in samples:
                 prepared(batch)
                 seen += 1
@@ -54,7 +54,7 @@ def quantise(graph: Graph, target: Target, samples: Iterable[Tensor]) -> Graph:
             ) from error
     if converted is None:
         raise LoweringError(f"{graph.name!r}: int8 needs samples to be calibrated on, got none")
-    return replace(graph, program=_plain(converted), masks={})
+    return replace(graph, program=plain(converted), masks={})
 
 
 def quantised_before(target: Target) -> bool:
@@ -68,7 +68,7 @@ def is_quantised(graph: Graph) -> bool:
     return any("quantized_decomposed" in str(node.target) for node in graph.program.graph.nodes)
 
 
-def _exported(graph: Graph) -> Any:
+def exported_again(graph: Graph) -> Any:
     """The graph exported in eval mode with its batch open where it can be, as a module."""
     import torch
 
@@ -83,7 +83,7 @@ def _exported(graph: Graph) -> Any:
     return program.module(check_guards=False)
 
 
-def _plain(module: Any) -> fx.GraphModule:
+def plain(module: Any) -> fx.GraphModule:
     """The module without what torchao adds to forbid eval() and train() on exported ones."""
     from torch import fx
 
