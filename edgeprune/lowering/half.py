@@ -6,6 +6,7 @@ badly, go into their convolutions first.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ def in_half(exported: ExportedProgram) -> ExportedProgram:
     from torch.utils._pytree import tree_map
     from torchao.quantization.pt2e.utils import _fuse_conv_bn_
 
-    module: Any = exported.module(check_guards=False)
+    module: Any = copy.deepcopy(exported.module(check_guards=False))
     with torch.no_grad():
         _fuse_conv_bn_(module)
     _check_range(module.state_dict())
