@@ -26,6 +26,7 @@ from edgeprune.cli.options import (
     BatchOption,
     BudgetMbOption,
     BudgetMsOption,
+    BundleOption,
     CriterionOption,
     DataOption,
     DownloadOption,
@@ -147,6 +148,7 @@ def fit(  # one parameter per option: that is how Typer reads a command line
     multiple: MultipleOption = None,
     max_cut: MaxCutOption = None,
     time_limit: TimeLimitOption = FitOptions.time_limit,
+    bundle: BundleOption = False,
     seed: SeedOption = 0,
     out: Annotated[
         Path | None,
@@ -228,6 +230,7 @@ def fit(  # one parameter per option: that is how Typer reads a command line
         rules=rules,
         floor=floor,
         time_limit=time_limit,
+        bundle=bundle,
     )
     check_criterion(criterion, data)
     choices = ModelChoice(model, weights, input, seed), DataChoice(data, batch_size, seed, download)

@@ -11,6 +11,7 @@ import typer
 from edgeprune.cli import show
 from edgeprune.cli.loading import DataChoice, ModelChoice, load_graph
 from edgeprune.cli.options import (
+    BundleOption,
     InputOption,
     JsonOption,
     ModelOption,
@@ -47,19 +48,22 @@ def lower(
     target: TargetOption = "host",
     settings: SettingsOption = None,
     threads: ThreadsOption = None,
+    bundle: BundleOption = False,
     out: NewFileOption = Path("model.pte"),
     json: JsonOption = False,
 ) -> None:
     """Lower a model to an ExecuTorch program, pruned by a plan if one is given.
 
     Nothing is trained here: a pruned program is as fast and as small as it will be,
-    not as accurate. What the backend did not take is listed.
+    not as accurate. What the backend did not take is listed. Beside the program goes
+    its manifest (FILE.pte.json): what it takes, what it gives, what runs it.
 
     \b
     Examples:
       edgeprune lower --model torchvision:resnet18 -o resnet18.pte
       edgeprune lower --model torchvision:resnet18 --plan half.json -o half.pte
       edgeprune lower --model net.py:make --weights net.pth --sparsity 0.8
+      edgeprune lower --model torchvision:resnet18 --bundle -o resnet18.pte
     """
     chosen = target_from(target, threads, settings)
     zeros = sparsity_from(sparsity, sparsity_pattern, sparsity_scope)
@@ -87,6 +91,10 @@ def lower(
         report_progress("lower", 0, 0, f"{chosen.backend}, {chosen.dtype}")
         artifact = make_program(graph, chosen, path)
         artifact = replace(artifact, compressed_bytes=compressed_bytes(artifact.path))
+        from edgeprune.travelling import Made, describe_made, noise
+
+        inputs = noise(graph) if bundle else None
+        manifest = describe_made(Made(graph, artifact, chosen), None, inputs)
     if json:
         show.document(artifact)
         return
@@ -96,6 +104,9 @@ def lower(
         f"{artifact.delegated_nodes} nodes on {chosen.backend}, "
         f"in {show_seconds(artifact.seconds)}"
     )
+    if manifest.bundle is not None:
+        checked = "checked here" if manifest.bundle.checked else "not run here"
+        show.line(f"  {manifest.bundle.file}: {manifest.bundle.cases} cases on noise, {checked}")
     for name, count in artifact.rewrites.items():
         show.line(f"  rewritten for {chosen.backend}: {count} x {name}")
     for name, count in artifact.other_ops.items():

@@ -101,3 +101,5 @@ class FitOptions:
     """The least share of every group that stays."""
     time_limit: float = 10.0
     """Seconds that the search for one plan may take."""
+    bundle: bool = False
+    """Whether bundled programs are written: with inputs and the outputs expected for them."""
