@@ -41,8 +41,8 @@ def readme(kit: Kit) -> dict[str, bytes]:
         held.append("- `inputs/`: what the programs are run on, to compare what they compute")
     text = f"""# How fast do these programs run here?
 
-This kit times neural networks for {kit.target} ({kit.backend}, {kit.dtype}, threads:
-{kit.threads}). Run
+This kit times neural networks for {kit.target}
+({kit.backend}, {kit.dtype}, {kit.threads} thread{"s" if kit.threads > 1 else ""}). Run
 
     ./run.sh
 
