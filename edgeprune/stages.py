@@ -324,12 +324,13 @@ def check_parity(work: Work, pruned: Graph, artifact: Artifact) -> Parity | None
 
     def compute() -> Parity:
         work.progress("check parity", 0, 0, "eager against .pte")
-        return parity(pruned, artifact, [_real_inputs(work)])
+        return parity(pruned, artifact, [real_inputs(work)])
 
     return work.run.stage("check parity", Parity, compute)
 
 
-def _real_inputs(work: Work) -> Any:
+def real_inputs(work: Work) -> Any:
+    """Validation samples (N, ...), or seeded noise where there is no data."""
     if work.data is None:
         shape = (8, *work.model.input_shape[1:])
         return np.random.default_rng(work.options.seed).standard_normal(shape, np.float32)

@@ -104,3 +104,5 @@ class FitOptions:
     calibrate: int | None = None
     """How many programs around the first plan are measured before it; None: three where lowering
     takes a minute or more."""
+    bundle: bool = False
+    """Whether bundled programs are written: with inputs and the outputs expected for them."""
