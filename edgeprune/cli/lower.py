@@ -16,6 +16,7 @@ from edgeprune.cli.options import (
     ModelOption,
     NewFileOption,
     PatternOption,
+    RewriteOption,
     ScopeOption,
     SettingsOption,
     SparsityOption,
@@ -47,6 +48,7 @@ def lower(
     target: TargetOption = "host",
     settings: SettingsOption = None,
     threads: ThreadsOption = None,
+    rewrite: RewriteOption = True,
     out: NewFileOption = Path("model.pte"),
     json: JsonOption = False,
 ) -> None:
@@ -61,7 +63,7 @@ def lower(
       edgeprune lower --model torchvision:resnet18 --plan half.json -o half.pte
       edgeprune lower --model net.py:make --weights net.pth --sparsity 0.8
     """
-    chosen = target_from(target, threads, settings)
+    chosen = target_from(target, threads, settings, rewrite=rewrite)
     zeros = sparsity_from(sparsity, sparsity_pattern, sparsity_scope)
     path = claim_file(out)
     with progress() as report_progress:

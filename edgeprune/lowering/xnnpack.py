@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from edgeprune.lowering.backends import Lowered, backend
 from edgeprune.lowering.finish import finish
-from edgeprune.rewrites import applies, rewritten
 from edgeprune.records import Target
+from edgeprune.rewrites import applies, rewritten
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from edgeprune.graph import capture
 from edgeprune.lowering import lower
-from edgeprune.rewrites import rewritten
 from edgeprune.measuring.execute import execute
 from edgeprune.records import Target
+from edgeprune.rewrites import rewritten
 
 Body = Callable[[Tensor], Tensor]
 
