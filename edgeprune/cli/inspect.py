@@ -63,7 +63,8 @@ def inspect(
 
         report_progress("channels", 0, 0, graph.name)
         groups = channel_groups(graph)
-        costs, applied = None, {}
+        costs = None
+        applied: Mapping[str, int] = {}
         if chosen is not None:
             from edgeprune.measuring.kernels import profile
             from edgeprune.rewrites import rewrites_of

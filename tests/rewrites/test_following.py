@@ -49,7 +49,7 @@ class Encoder(nn.Module):
 
 
 class Pools(nn.Module):
-    """Average poolings that pad, as inception has them, between convolutions of several branches."""
+    """An average pooling that pads, as inception has them, and one to sizes that do not divide."""
 
     def __init__(self) -> None:
         super().__init__()
