@@ -18,6 +18,7 @@ from edgeprune.cli.options import (
     ModelOption,
     NewFileOption,
     PatternOption,
+    RewriteOption,
     ScopeOption,
     SettingsOption,
     SparsityOption,
@@ -55,6 +56,7 @@ def lower(
     settings: SettingsOption = None,
     threads: ThreadsOption = None,
     bundle: BundleOption = False,
+    rewrite: RewriteOption = True,
     out: NewFileOption = Path("model.pte"),
     json: JsonOption = False,
 ) -> None:
@@ -75,7 +77,7 @@ def lower(
       edgeprune lower --model net.py:make --weights net.pth --sparsity 0.8
       edgeprune lower --model torchvision:resnet18 --bundle -o resnet18.pte
     """
-    chosen = target_from(target, threads, settings)
+    chosen = target_from(target, threads, settings, rewrite=rewrite)
     _check_backend(chosen)
     zeros = sparsity_from(sparsity, sparsity_pattern, sparsity_scope)
     path = claim_file(out)
