@@ -80,10 +80,10 @@ def max_pool3d(
     sizes, pads, gaps = _three(kernel), _three(padding), _three(dilation)
     steps = _three(stride) if stride else sizes
 
-    def frames(y: Tensor) -> Tensor:
+    def frames(y: Tensor) -> Any:
         return aten.max_pool2d.default(y, sizes[1:], steps[1:], pads[1:], gaps[1:], ceil_mode)
 
-    def time(y: Tensor) -> Tensor:
+    def time(y: Tensor) -> Any:
         window = [sizes[0], 1], [steps[0], 1], [pads[0], 0], [gaps[0], 1]
         return aten.max_pool2d.default(y, *window, ceil_mode)
 
@@ -108,10 +108,10 @@ def avg_pool3d(
     steps = _three(stride) if stride else sizes
     how = ceil_mode, count_include_pad
 
-    def frames(y: Tensor) -> Tensor:
+    def frames(y: Tensor) -> Any:
         return aten.avg_pool2d.default(y, sizes[1:], steps[1:], pads[1:], *how)
 
-    def time(y: Tensor) -> Tensor:
+    def time(y: Tensor) -> Any:
         return aten.avg_pool2d.default(y, [sizes[0], 1], [steps[0], 1], [pads[0], 0], *how)
 
     return _one_by_one(x, frames, time)
@@ -126,10 +126,10 @@ def adaptive_avg_pool3d(x: Tensor, size: Sequence[int]) -> Any:
     if want == [1, 1, 1]:
         return aten.mean.dim(x, [2, 3, 4], True)
 
-    def frames(y: Tensor) -> Tensor:
+    def frames(y: Tensor) -> Any:
         return aten.adaptive_avg_pool2d.default(y, want[1:])
 
-    def time(y: Tensor) -> Tensor:
+    def time(y: Tensor) -> Any:
         return aten.adaptive_avg_pool2d.default(y, [want[0], y.shape[3]])
 
     return _one_by_one(x, frames, time)
