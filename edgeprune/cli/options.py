@@ -67,6 +67,12 @@ RewriteOption = Annotated[
         "attention's guard, rolls, ...) to what it does.",
     ),
 ]
+BundleOption = Annotated[
+    bool,
+    typer.Option(
+        "--bundle", help="Write a bundled program too: inputs with the outputs expected for them."
+    ),
+]
 BudgetMsOption = Annotated[
     float | None, typer.Option(metavar="MS", help="Latency the final program may take.")
 ]
