@@ -55,8 +55,8 @@ def lower(
     target: TargetOption = "host",
     settings: SettingsOption = None,
     threads: ThreadsOption = None,
-    bundle: BundleOption = False,
     rewrite: RewriteOption = True,
+    bundle: BundleOption = False,
     out: NewFileOption = Path("model.pte"),
     json: JsonOption = False,
 ) -> None:

@@ -59,18 +59,18 @@ SettingsOption = Annotated[
 ThreadsOption = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="Runtime threads, instead of the target's.")
 ]
-BundleOption = Annotated[
-    bool,
-    typer.Option(
-        "--bundle", help="Write a bundled program too: inputs with the outputs expected for them."
-    ),
-]
 RewriteOption = Annotated[
     bool,
     typer.Option(
         "--rewrite/--no-rewrite",
         help="Rewrite, exactly, what XNNPACK does not take (padded average pooling, "
         "attention's guard, rolls, ...) to what it does.",
+    ),
+]
+BundleOption = Annotated[
+    bool,
+    typer.Option(
+        "--bundle", help="Write a bundled program too: inputs with the outputs expected for them."
     ),
 ]
 BudgetMsOption = Annotated[
