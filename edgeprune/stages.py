@@ -20,8 +20,9 @@ from edgeprune.findings import Circumstances, Measured, Tested
 from edgeprune.footprint import compressed_bytes
 from edgeprune.graph import capture, fingerprint
 from edgeprune.iterative import Standing
-from edgeprune.lowering import lower, quantised_before
-from edgeprune.measuring import Effort, compare, compare_until, parity
+from edgeprune.lowering import lower, quantised_before, ready_backend, runs_here
+from edgeprune.lowering.rounding import check_trains_int8
+from edgeprune.measuring import Effort, check_structure, compare, compare_until, parity
 from edgeprune.measuring.kernels import profile
 from edgeprune.models import LoadedModel
 from edgeprune.output import write_atomically
@@ -64,8 +65,8 @@ class Work:
     @property
     def final_target(self) -> Target:
         """The target of the final program: in the data type asked for."""
-        target, dtype = self.options.target, self.options.quantize
-        return target if dtype is None else replace(target, dtype=dtype)
+        target = self.options.target
+        return target if self.options.quantize is None else replace(target, dtype="int8")
 
     @property
     def criterion(self) -> str:
@@ -96,15 +97,20 @@ def loaded(model: LoadedModel | nn.Module, data: Data | None) -> LoadedModel:
 
 def begin(model: LoadedModel, data: Data | None, options: FitOptions, progress: Progress) -> Work:
     """Capture the model and open the run's directory, continuing what it holds."""
+    ready_backend(options.target)  # before anything that takes long
     options = replace(options, budget=_within(options.budget, options.target))
     if quantised_before(options.target):  # its baseline is the network as it came, in fp32
         target = replace(options.target, dtype="fp32")
-        options = replace(options, target=target, quantize="int8")
+        options = replace(options, target=target, quantize=options.quantize or "int8")
     if options.quantize is not None and data is None:
         raise EdgepruneError(
             f"{options.quantize} needs data to be calibrated on: pass --data, or leave --quantize "
             "out"
         )
+    if options.quantize == "qat":
+        check_trains_int8(options.target)
+        if not options.recipe.epochs:
+            raise EdgepruneError("qat is training: give --epochs 1 or more, or --quantize int8")
     if options.sparsity is not None:
         check_sparsity(options.sparsity)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -306,17 +312,25 @@ def measure_both(work: Work, baseline: Artifact, artifact: Artifact) -> Measured
     return work.run.stage("measure", Measured, compute)
 
 
-def check_parity(work: Work, pruned: Graph, artifact: Artifact) -> Parity:
-    """Eager against .pte on validation samples, or on seeded noise where there is no data."""
+def check_parity(work: Work, pruned: Graph, artifact: Artifact) -> Parity | None:
+    """Eager against .pte on validation samples, or on seeded noise where there is no data.
+
+    None where such programs do not run here: then its inputs and outputs are compared alone.
+    """
+    if not runs_here(work.final_target):
+        work.progress("check parity", 0, 0, f"{work.final_target.backend} does not run here")
+        check_structure(pruned, artifact)
+        return None
 
     def compute() -> Parity:
         work.progress("check parity", 0, 0, "eager against .pte")
-        return parity(pruned, artifact, [_real_inputs(work)])
+        return parity(pruned, artifact, [real_inputs(work)])
 
     return work.run.stage("check parity", Parity, compute)
 
 
-def _real_inputs(work: Work) -> Any:
+def real_inputs(work: Work) -> Any:
+    """Validation samples (N, ...), or seeded noise where there is no data."""
     if work.data is None:
         shape = (8, *work.model.input_shape[1:])
         return np.random.default_rng(work.options.seed).standard_normal(shape, np.float32)

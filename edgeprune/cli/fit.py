@@ -27,6 +27,7 @@ from edgeprune.cli.options import (
     BatchOption,
     BudgetMbOption,
     BudgetMsOption,
+    BundleOption,
     CriterionOption,
     DataOption,
     DownloadOption,
@@ -149,6 +150,7 @@ def fit(  # one parameter per option: that is how Typer reads a command line
     max_cut: MaxCutOption = None,
     time_limit: TimeLimitOption = FitOptions.time_limit,
     calibrate: CalibrateOption = None,
+    bundle: BundleOption = False,
     seed: SeedOption = 0,
     out: Annotated[
         Path | None,
@@ -232,6 +234,7 @@ def fit(  # one parameter per option: that is how Typer reads a command line
         floor=floor,
         time_limit=time_limit,
         calibrate=calibrate,
+        bundle=bundle,
     )
     check_criterion(criterion, data)
     choices = ModelChoice(model, weights, input, seed), DataChoice(data, batch_size, seed, download)

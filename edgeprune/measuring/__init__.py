@@ -11,9 +11,11 @@ from edgeprune.measuring.latency import compare as compare
 from edgeprune.measuring.latency import measure as measure
 from edgeprune.measuring.latency import speedup as speedup
 from edgeprune.measuring.session import Effort as Effort
+from edgeprune.measuring.structure import check_structure as check_structure
 
 __all__ = [
     "Effort",
+    "check_structure",
     "compare",
     "compare_until",
     "execute",

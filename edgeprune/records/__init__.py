@@ -34,6 +34,10 @@ from edgeprune.records.outcome import Stage as Stage
 from edgeprune.records.outcome import Verdict as Verdict
 from edgeprune.records.progress import Progress as Progress
 from edgeprune.records.progress import silent as silent
+from edgeprune.records.shipping import Bundle as Bundle
+from edgeprune.records.shipping import Manifest as Manifest
+from edgeprune.records.shipping import Normalisation as Normalisation
+from edgeprune.records.shipping import Port as Port
 from edgeprune.records.wishes import Budget as Budget
 from edgeprune.records.wishes import FitOptions as FitOptions
 from edgeprune.records.wishes import Metric as Metric
@@ -45,6 +49,7 @@ __all__ = [
     "Artifact",
     "Block",
     "Budget",
+    "Bundle",
     "ChannelGroup",
     "ChannelGroups",
     "Conditions",
@@ -57,12 +62,15 @@ __all__ = [
     "KernelKey",
     "Layer",
     "Made",
+    "Manifest",
     "Measurement",
     "Metric",
+    "Normalisation",
     "Optimiser",
     "ParameterSlice",
     "Parity",
     "Pinned",
+    "Port",
     "Precision",
     "Progress",
     "Rates",

@@ -95,7 +95,8 @@ class Report:
     final: Side
     speedup: float
     speedup_interval: tuple[float, float]
-    parity: Parity
+    parity: Parity | None
+    """None where this machine's runtime cannot run such a program."""
     stages: tuple[Stage, ...]
     rounds: tuple[Round, ...]
     layers: tuple[Layer, ...]

@@ -152,7 +152,7 @@ class ReportJson(TypedDict):
     final: SideJson
     speedup: Finite
     speedup_interval: Interval
-    parity: ParityJson
+    parity: ParityJson | None
     stages: list[StageJson]
     rounds: list[RoundJson]
     layers: list[LayerJson]
