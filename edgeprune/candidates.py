@@ -50,12 +50,14 @@ class Programs:
     """Programs of one network at any widths, for one target.
 
     `refused` says why none can be resized, where that is known; `lowering_s` are the seconds that
-    each true lowering took.
+    each true lowering took. `seen` is what was measured, milliseconds asked of the cost model and
+    taken: another budget for the same network begins with what earlier ones taught.
     """
 
     def __init__(self, graph: Graph, target: Target, baseline: Baseline) -> None:
         self.graph, self.target, self.baseline = graph, target, baseline
         self.lowering_s: list[float] = []
+        self.seen: list[tuple[float, float]] = []
         self.refused = ""
         self._known: list[tuple[Widths, bytes]] = []
         self._template: Template | None = None
