@@ -15,18 +15,17 @@ from edgeprune.data import Data, epoch_batches, evaluate
 from edgeprune.data.records import Loader
 from edgeprune.errors import DataError
 from edgeprune.findings import outcome
-from edgeprune.lowering import quantise
+from edgeprune.lowering import quantise, runs_here
 from edgeprune.lowering.rounding import fake_quantised, int8_of
 from edgeprune.measuring import execute
 from edgeprune.mending import trained
 from edgeprune.records import Artifact, Graph, Metric, Recipe
 from edgeprune.recovery.recipes import resolved
-from edgeprune.recovery.samples import plain_inputs
+from edgeprune.recovery.samples import calibration_inputs
 from edgeprune.stages import Work
 
 Told = dict[str, tuple[Metric | None, str]]
 
-_CHUNK = 32
 _VALUES = 2**24
 """How many input values one process of the runtime gets at once."""
 
@@ -50,9 +49,7 @@ def quantised(work: Work, graph: Graph, teacher: Graph) -> tuple[Graph, Metric |
     assert data is not None
     work.progress("quantise", 0, 0, f"calibration on {samples} samples")
     # not kept on disk: it is made again from the weights, and comes out the same
-    size = _CHUNK if graph.dynamic_batch else len(graph.example_inputs[0])
-    batches = [x for x in plain_inputs(data, samples, size) if len(x) == size]
-    given = batches or list(plain_inputs(data, samples, size))
+    given = calibration_inputs(graph, data, samples)
     told = Told()
     if work.options.quantize == "qat":
         rounded = fake_quantised(graph, work.final_target, given)
@@ -104,6 +101,8 @@ def tested(work: Work, artifact: Artifact, found: Metric | None) -> Metric | Non
     else what was found of the graph."""
     data = work.data
     if work.options.quantize is None or data is None or data.test is None:
+        return found
+    if not runs_here(work.final_target):
         return found
     test = data.test
 

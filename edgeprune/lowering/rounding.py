@@ -18,6 +18,7 @@ from torch import fx
 
 from edgeprune.errors import LoweringError
 from edgeprune.graph import TRAINING_ARGUMENT
+from edgeprune.lowering.backends import backend_for
 from edgeprune.lowering.quantising import exported_again, plain
 from edgeprune.quiet import quiet
 from edgeprune.reasons import reason_of
@@ -95,7 +96,7 @@ def fake_quantised(graph: Graph, target: Target, samples: Iterable[Tensor]) -> G
     seen = 0
     with quiet(), torch.no_grad():
         try:
-            exported = exported_again(graph)
+            exported = exported_again(graph, backend_for(target))
             if any(node.args[place] is True for node, place in _flags(exported)):
                 raise ValueError("it normalises by the batch, or drops out, in eval mode too")
             prepared = prepare_qat_pt2e(exported, _QUANTIZERS[target.backend]())

@@ -101,3 +101,8 @@ class FitOptions:
     """The least share of every group that stays."""
     time_limit: float = 10.0
     """Seconds that the search for one plan may take."""
+    calibrate: int | None = None
+    """How many programs around the first plan are measured before it; None: three where lowering
+    takes a minute or more."""
+    bundle: bool = False
+    """Whether bundled programs are written: with inputs and the outputs expected for them."""

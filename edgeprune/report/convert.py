@@ -8,13 +8,24 @@ from numbers import Integral, Real
 from os import PathLike, fspath
 from typing import Any
 
-from edgeprune.records import Conditions, Layer, Measurement, Metric, Report, Side, Sparsity, Stage
+from edgeprune.records import (
+    Conditions,
+    Layer,
+    Measurement,
+    Metric,
+    Parity,
+    Report,
+    Side,
+    Sparsity,
+    Stage,
+)
 from edgeprune.report.schema import (
     SCHEMA,
     ConditionsJson,
     LatencyJson,
     LayerJson,
     MetricJson,
+    ParityJson,
     ReportJson,
     SideJson,
     SparsityJson,
@@ -61,12 +72,7 @@ def to_json(report: Report) -> dict[str, Any]:
         "final": _side(report.final),
         "speedup": report.speedup,
         "speedup_interval": list(report.speedup_interval),
-        "parity": {
-            "max_abs": report.parity.max_abs,
-            "max_rel": report.parity.max_rel,
-            "samples": report.parity.samples,
-            "top1_agreement": report.parity.top1_agreement,
-        },
+        "parity": _parity(report.parity),
         "stages": [_stage(stage) for stage in report.stages],
         "rounds": [
             {
@@ -77,6 +83,7 @@ def to_json(report: Report) -> dict[str, Any]:
                 "verdict": turn.verdict,
                 "importance": turn.importance,
                 "gap": turn.gap,
+                "made": turn.made,
             }
             for turn in report.rounds
         ],
@@ -98,6 +105,17 @@ def to_json(report: Report) -> dict[str, Any]:
     }
     plain: dict[str, Any] = _plain(document)
     return plain
+
+
+def _parity(parity: Parity | None) -> ParityJson | None:
+    if parity is None:
+        return None
+    return {
+        "max_abs": parity.max_abs,
+        "max_rel": parity.max_rel,
+        "samples": parity.samples,
+        "top1_agreement": parity.top1_agreement,
+    }
 
 
 def _sparsity(sparsity: Sparsity | None) -> SparsityJson | None:

@@ -96,7 +96,9 @@ def test_a_plan_for_a_speedup(edgeprune, model, tmp_path):
 def test_lower_and_measure(edgeprune, model, tmp_path):
     plan, whole, half = (tmp_path / name for name in ("plan.json", "whole.pte", "half.pte"))
     ended_well(edgeprune("plan", *model, "--keep", 0.5, "-o", plan))
-    ended_well(edgeprune("lower", *model, "-o", whole))
+    said = ended_well(edgeprune("lower", *model, "--bundle", "-o", whole))
+    assert "whole.bpte: 4 cases on noise, checked here" in said
+    assert json.loads((tmp_path / "whole.pte.json").read_text())["bundle"]["cases"] == 4
     artifact = json.loads(
         ended_well(edgeprune("lower", *model, "--plan", plan, "-o", half, "--json"))
     )
@@ -108,6 +110,22 @@ def test_lower_and_measure(edgeprune, model, tmp_path):
     assert all(one["median_ms"] > 0 and one["samples_ms"] for one in found["measurements"])
     (speedup,) = found["speedups"]
     assert speedup["interval"][0] <= speedup["ratio"] <= speedup["interval"][1]
+
+
+def test_int8_is_lowered_on_noise_with_a_note_or_on_data(edgeprune, model, tmp_path):
+    words = ("lower", *model, "--set", "dtype=int8", "-o", tmp_path / "int8.pte")
+    noisy = edgeprune(*words)
+    assert noisy.code == 0, noisy.err
+    assert "calibrated on noise" in noisy.err
+    calibrated = edgeprune(*words, "--data", "digits", "--json")
+    assert "noise" not in calibrated.err
+    assert json.loads(ended_well(calibrated))["runs_here"] is True
+
+
+def test_what_the_backend_needs_is_asked_before_the_model_is_loaded(edgeprune, tmp_path):
+    ended = edgeprune("lower", "--model", "no.py:such", "--target", "android-qnn")
+    assert ended.code == 2
+    assert "QNN_SDK_ROOT" in ended.err
 
 
 def test_the_table_of_measurements_fits_80_columns():
