@@ -65,7 +65,7 @@ class Backend:
     name: str
     dtypes: tuple[str, ...]
     lower: LowerProgram
-    quantizer: Callable[[], Any] | None = None
+    quantizer: Callable[[Target], Any] | None = None
     needs: Needs | None = None
     programs: Programs = Programs()
 
@@ -76,7 +76,7 @@ _BACKENDS: dict[str, Backend] = {}
 def backend(
     name: str,
     dtypes: tuple[str, ...],
-    quantizer: Callable[[], Any] | None = None,
+    quantizer: Callable[[Target], Any] | None = None,
     needs: Needs | None = None,
     programs: Programs = Programs(),
 ) -> Callable[[LowerProgram], LowerProgram]:
