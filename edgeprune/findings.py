@@ -29,6 +29,7 @@ from edgeprune.units import show_bytes
 ARTIFACTS = {
     "plan": "plan.json",
     "program": "model.pte",
+    "what the program takes and gives": "model.pte.json",
     "baseline program": "baseline.pte",
     "retrainable program": "model.pt2",
     "weights": "weights.safetensors",

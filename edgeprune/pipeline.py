@@ -22,6 +22,7 @@ from edgeprune.report import write_report
 from edgeprune.rounds import early_rounds
 from edgeprune.sparsity import sparsify
 from edgeprune.surgery import prune
+from edgeprune.travelling import Made, travel
 
 
 def fit(
@@ -58,11 +59,13 @@ def fit(
         reached = stages.check(work, "zeros", pruned)
     reached_untrained = reached
     pruned, training = mending.recover(work, pruned, graph)
-    final, in_int8, quantised = int8.quantised(work, pruned)
+    final, in_int8, quantised = int8.quantised(work, pruned, graph)
     artifact = stages.lower_pruned(work, pruned, final)
 
     measured = stages.measure_both(work, baseline, artifact)
     parity = stages.check_parity(work, final, artifact)
+    target = work.options.target
+    travel(work, Made(graph, baseline, target), Made(final, artifact, work.final_target))
     tested = stages.test_both(work, graph, pruned)
     tested_after = int8.tested(work, artifact, tested.after)
 

@@ -90,7 +90,7 @@ class Profile(BaseModel):
     channel_multiple: int | None = Field(default=None, ge=1)
     requires: str = ""
     has_run: bool = False
-    rewrite: bool = False
+    rewrite: bool = True
     limits: Limits = Limits()
     reach: ReachKeys = ReachKeys()
     rates: RatesKeys | None = None
@@ -102,8 +102,6 @@ def disagreements(keys: Mapping[str, Any]) -> list[str]:
     """What is wrong among the keys of a profile, each of which may be wrong by itself as well."""
     runner, rates = keys.get("runner"), keys.get("rates")
     found = []
-    if keys.get("rewrite") and keys.get("dtype") != "fp32":
-        found.append("rewrite: works with dtype 'fp32' only")
     if runner in ESTIMATING and keys.get("costs") == "measured":
         found.append(f"costs: is 'measured', and runner {runner!r} measures nothing: 'estimated'")
     peaks = rates.get("gmacs_per_s") if isinstance(rates, dict) else None

@@ -20,6 +20,7 @@ from edgeprune.models import ModelRequest, load_model
 from edgeprune.plans import Plan
 from edgeprune.records import Budget, FitOptions, Recipe
 from edgeprune.report import read_report
+from edgeprune.shipping import read_manifest
 
 NETWORK = """
 import torch
@@ -39,7 +40,8 @@ def command(folder: Path, *more: str) -> list[str]:
     return [
         sys.executable, "-m", "edgeprune", "fit", "--model", f"{folder / 'net.py'}:make",
         "--data", "digits", "--input", "1x1x28x28", "--speedup", "1.5", "--epochs", "2",
-        "--baseline-epochs", "2", "-o", str(folder / "run"), "--json", *more,
+        "--baseline-epochs", "2", "--bundle", "-o", str(folder / "run"), "--json",
+        *more,
     ]  # fmt: skip
 
 
@@ -122,6 +124,22 @@ def test_what_was_written_belongs_together(finished: tuple[Path, dict]) -> None:
     again = capture(torch.export.load(run / "model.pt2"), (torch.randn(1, 1, 28, 28),))
     assert len(list(again.module().parameters())) == len(list(program.parameters()))
     assert measure(run / "model.pte", load_target("host")).median_ms > 0
+
+
+def test_programs_travel_with_what_they_take_and_give(finished: tuple[Path, dict]) -> None:
+    run, _ = finished
+    for name in ("baseline.pte", "model.pte"):
+        manifest = read_manifest(run / name)
+        assert manifest is not None
+        (given,) = manifest.inputs
+        assert (given.shape, given.layout) == ((1, 1, 28, 28), "NCHW")
+        assert given.normalisation is not None
+        assert len(given.normalisation.mean) == len(given.normalisation.std) == 1
+        assert manifest.outputs[0].shape == (1, 10)
+        assert manifest.labels == tuple("0123456789")
+        assert manifest.bundle is not None
+        assert manifest.bundle.checked
+        assert (run / manifest.bundle.file).exists()
 
 
 def test_a_budget_below_the_floor_is_known_before_training(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from edgeprune.cli import show
 from edgeprune.cli.doctor import doctor
 from edgeprune.cli.fit import fit
 from edgeprune.cli.inspect import inspect
+from edgeprune.cli.kit import kit
 from edgeprune.cli.lower import lower
 from edgeprune.cli.measure import measure
 from edgeprune.cli.plan import plan
@@ -77,6 +78,7 @@ for command, gist in (
     (lower, "Make a .pte of a model, pruned or whole."),
     (profile, "Measure a model's kernels on a target."),
     (measure, "Time programs on a target."),
+    (kit, "Pack what a device needs to time programs."),
     (report, "Show the report of a finished run."),
     (doctor, "Check this installation and say how to mend it."),
 ):

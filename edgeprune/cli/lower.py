@@ -11,6 +11,7 @@ import typer
 from edgeprune.cli import show
 from edgeprune.cli.loading import DataChoice, ModelChoice, load_graph
 from edgeprune.cli.options import (
+    BundleOption,
     DataOption,
     InputOption,
     JsonOption,
@@ -53,6 +54,7 @@ def lower(
     target: TargetOption = "host",
     settings: SettingsOption = None,
     threads: ThreadsOption = None,
+    bundle: BundleOption = False,
     out: NewFileOption = Path("model.pte"),
     json: JsonOption = False,
 ) -> None:
@@ -61,7 +63,8 @@ def lower(
     Nothing is trained here: a pruned program is as fast and as small as it will be,
     not as accurate. What the backend did not take is listed. A program in int8 is
     calibrated on samples of --data, or on noise where there is none: as fast and
-    as small as it will be, and of no use.
+    as small as it will be, and of no use. Beside the program goes its manifest
+    (FILE.pte.json): what it takes, what it gives, what runs it.
 
     \b
     Examples:
@@ -70,6 +73,7 @@ def lower(
       edgeprune lower --model net.py:make --data digits --set dtype=int8
       edgeprune lower --model torchvision:resnet18 --plan half.json -o half.pte
       edgeprune lower --model net.py:make --weights net.pth --sparsity 0.8
+      edgeprune lower --model torchvision:resnet18 --bundle -o resnet18.pte
     """
     chosen = target_from(target, threads, settings)
     _check_backend(chosen)
@@ -101,6 +105,10 @@ def lower(
         artifact = make_program(graph, chosen, path)
         artifact = replace(artifact, compressed_bytes=compressed_bytes(artifact.path))
         runs = _runs_here(graph, chosen, artifact)
+        from edgeprune.travelling import Made, describe_made, noise
+
+        inputs = noise(graph) if bundle else None
+        manifest = describe_made(Made(graph, artifact, chosen), None, inputs)
     if json:
         show.document({**asdict(artifact), "runs_here": runs})
         return
@@ -110,6 +118,9 @@ def lower(
         f"{artifact.delegated_nodes} nodes on {chosen.backend}, "
         f"in {show_seconds(artifact.seconds)}"
     )
+    if manifest.bundle is not None:
+        checked = "checked here" if manifest.bundle.checked else "not run here"
+        show.line(f"  {manifest.bundle.file}: {manifest.bundle.cases} cases on noise, {checked}")
     for name, count in artifact.rewrites.items():
         show.line(f"  rewritten for {chosen.backend}: {count} x {name}")
     for name, count in artifact.other_ops.items():

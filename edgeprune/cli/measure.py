@@ -17,6 +17,7 @@ from edgeprune.cli.options import (
     target_from,
 )
 from edgeprune.cli.progress import progress
+from edgeprune.output import claim_file
 from edgeprune.records import Measurement
 from edgeprune.units import show_bytes, show_ms
 
@@ -32,6 +33,13 @@ def measure(
     target: TargetOption = "host",
     settings: SettingsOption = None,
     threads: ThreadsOption = None,
+    result: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json",
+            help="Write the samples as kits and apps do, for `report --import`.",
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Time programs on a target: median, spread, and the ratio to the first one.
@@ -47,12 +55,19 @@ def measure(
       edgeprune measure model.pte --target linux-arm64 \\
           --set 'reach.hosts=["pi@raspberrypi.local"]'
       edgeprune measure model.pte --json
+      edgeprune measure runs/net/baseline.pte runs/net/model.pte --result r.json
     """
+    out = None if result is None else claim_file(result)
     chosen = target_from(target, threads, settings)
     with progress() as report_progress:
         from edgeprune.measuring import compare, speedup
 
         found = compare(files, chosen, progress=report_progress)
+    if out is not None:
+        from edgeprune.measuring.bundle import digest_of
+        from edgeprune.measuring.results import write_result
+
+        write_result(out, found, [digest_of(file) for file in files])
     ratios = [speedup(found[0], other) for other in found[1:]]
     if json:
         show.document(

@@ -59,6 +59,12 @@ SettingsOption = Annotated[
 ThreadsOption = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="Runtime threads, instead of the target's.")
 ]
+BundleOption = Annotated[
+    bool,
+    typer.Option(
+        "--bundle", help="Write a bundled program too: inputs with the outputs expected for them."
+    ),
+]
 BudgetMsOption = Annotated[
     float | None, typer.Option(metavar="MS", help="Latency the final program may take.")
 ]

@@ -38,7 +38,7 @@ _DISAGREES = 0.08
 """How far a kernel that was measured to check may lie from what the grid says."""
 _RESOLVED_US = 3.0
 _NARROWEST = 0.2
-_FEWEST_BATCH_BYTES = 2_000_000
+FEWEST_BATCH_BYTES = 2_000_000
 
 
 def profile(
@@ -65,11 +65,11 @@ def profile(
     started = time.perf_counter()
     store = _Store(CostTable(table or default_path()), runs or HostRuns(target), progress)
     sweeps = probes()
-    times = store.times([key for sweep in sweeps for key in sweep], _FEWEST_BATCH_BYTES, turns=1)
+    times = store.times([key for sweep in sweeps for key in sweep], FEWEST_BATCH_BYTES, turns=1)
     tiles = Tiles(*(tile_of(sweep, times) for sweep in sweeps))
     found, full = kernels(graph, groups.extents), groups.full_widths()
     weights = sum(weight_bytes(kernel.at(full)) for kernel in found)
-    batch_bytes = max(weights, _FEWEST_BATCH_BYTES)
+    batch_bytes = max(weights, FEWEST_BATCH_BYTES)
 
     def measured(finer: frozenset[Family]) -> MeasuredCost:
         wanted = grids(found, full, tiles, finer)
@@ -78,7 +78,7 @@ def profile(
         return MeasuredCost(found, full, parts, assemble(wanted, times), tiles)
 
     cost = measured(frozenset())
-    errors = _held_out(cost, store.times(_unmeasured(cost), batch_bytes, turns=1))
+    errors = _held_out(cost, store.times(unmeasured(cost), batch_bytes, turns=1))
     finer = frozenset(homes(key)[0][0] for key, error in errors.items() if abs(error) > _DISAGREES)
     if finer:
         cost = measured(finer)
@@ -92,7 +92,7 @@ def profile(
     return replace(cost, taken=taken)
 
 
-def _unmeasured(cost: MeasuredCost) -> list[KernelKey]:
+def unmeasured(cost: MeasuredCost) -> list[KernelKey]:
     """One kernel between measured points for each that the delegate executes."""
     rng = np.random.default_rng(0)
     widths = {
@@ -112,7 +112,7 @@ def _held_out(cost: MeasuredCost, times: Mapping[KernelKey, float]) -> dict[Kern
 
 
 def _check(target: Target, runs: KernelRuns | None) -> None:
-    runners = ("local",) if runs is None else ("local", "ssh", "adb")
+    runners = ("local",) if runs is None else ("local", "ssh", "adb", "kit")
     if target.runner not in runners or (target.backend, target.dtype) != ("xnnpack", "fp32"):
         raise TargetError(
             f"kernels can be measured on this host and on boards with XNNPACK in fp32, and target "

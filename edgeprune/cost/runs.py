@@ -18,7 +18,7 @@ Trace = Callable[[bytes, int], bytes]
 """Executes a program so many times on random inputs; what the event tracer wrote of it."""
 
 # By number only: how long an execution takes there is not known before.
-_WARM_UPS = 5
+WARM_UPS = 5
 _SIZE_PREFIX = 4
 
 
@@ -89,6 +89,6 @@ class _TracedTimer(Timer):
         self._trace = trace
 
     def _events(self, program: bytes, inputs: list[Any], seconds: float) -> list[dict[str, Any]]:
-        dump = self._trace(program, self._rounds + _WARM_UPS)
+        dump = self._trace(program, self._rounds + WARM_UPS)
         runs = decode(self._schema, "ETDump", dump[_SIZE_PREFIX:])["run_data"]
-        return [run for run in runs if run["name"] == "Execute"][_WARM_UPS:]
+        return [run for run in runs if run["name"] == "Execute"][WARM_UPS:]

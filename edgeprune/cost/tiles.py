@@ -13,7 +13,7 @@ import numpy as np
 
 from edgeprune.records import KernelKey
 
-_CANDIDATES = (1, 2, 4, 8, 16, 32)
+CANDIDATES = (1, 2, 4, 8, 16, 32)
 _CHANNELS = tuple(range(2, 67, 3))
 _SIZE, _CHANNELS_IN = 14, 64
 # A coarser tile must explain this much more than a finer one, or noise would choose.
@@ -50,7 +50,7 @@ def tile_of(sweep: Sequence[KernelKey], times: Mapping[KernelKey, float]) -> int
     us = np.array([times[key] for key in sweep])
     channels = np.array([dict(key.attrs)["out_channels"] for key in sweep])
     best, least = 1, _residual(channels, us, 1)
-    for tile in _CANDIDATES[1:]:
+    for tile in CANDIDATES[1:]:
         residual = _residual(channels, us, tile)
         if residual < _BETTER * least:
             best, least = tile, residual

@@ -99,6 +99,13 @@ def batches(keys: Sequence[KernelKey], most_bytes: int) -> Iterator[list[KernelK
         yield batch
 
 
+def with_empties(keys: Sequence[KernelKey]) -> list[KernelKey]:
+    """What a program of `keys` executes: empty calls at both ends and in the middle tell what
+    entering and leaving the delegate costs."""
+    middle = len(keys) // 2
+    return [EMPTY, *keys[:middle], EMPTY, *keys[middle:], EMPTY]
+
+
 class Timer:
     """Runs programs round by round and reads the event tracer."""
 
@@ -112,10 +119,8 @@ class Timer:
 
     def delegated(self, keys: Sequence[KernelKey]) -> list[list[float]]:
         """Samples in µs for each key, all kernels interleaved round by round."""
-        # Empty calls at both ends and in the middle tell what entering and leaving costs.
-        middle = len(keys) // 2
-        everything = [EMPTY, *keys[:middle], EMPTY, *keys[middle:], EMPTY]
-        empties = (0, middle + 1, len(everything) - 1)
+        everything = with_empties(keys)
+        empties = (0, len(keys) // 2 + 1, len(everything) - 1)
         order = schedule(everything)
         first = {kernel: call for call, kernel in reversed(list(enumerate(order)))}
         last = {kernel: call for call, kernel in enumerate(order)}

@@ -50,4 +50,7 @@ def digits(request: DataRequest, progress: Progress) -> Data:
         classes=10,
         sample_shape=(c, h, w),
         normalisation=str(look),
+        mean=look.mean,
+        std=look.std,
+        labels=tuple(str(digit) for digit in range(10)),
     )

@@ -59,6 +59,9 @@ def imagefolder(request: DataRequest, progress: Progress) -> Data:
         classes=len(classes),
         sample_shape=look.shape,
         normalisation=str(look),
+        mean=look.mean,
+        std=look.std,
+        labels=tuple(classes),
         notes=notes,
     )
 

@@ -45,7 +45,8 @@ class Data:
     `train` is shuffled and augmented; `train_plain` is the same samples in one fixed order, not
     augmented, for statistics. `loss` and `metric` take (the model's output, targets) and return
     the mean over the batch. `test` is None where the source has none; nothing is trained or
-    chosen on it. `normalisation` says what was done to the inputs.
+    chosen on it. `normalisation` says what was done to the inputs, and for images `mean` and `std`
+    say it in numbers, of pixels in 0..1. `labels` are the classes' names, where they have any.
     """
 
     name: str
@@ -60,4 +61,7 @@ class Data:
     metric_name: str = "top1"
     higher_is_better: bool = True
     normalisation: str = ""
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    labels: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

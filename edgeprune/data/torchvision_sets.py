@@ -98,6 +98,9 @@ def torchvision_set(request: DataRequest, progress: Progress) -> Data:
         classes=max(*pool.labels, *validation.labels, *final.labels) + 1,
         sample_shape=look.shape,
         normalisation=str(look),
+        mean=look.mean,
+        std=look.std,
+        labels=_names(train),
         notes=(f"validation: {len(validation)} images, test: {len(final)} images",),
     )
 
@@ -130,6 +133,13 @@ def _pool(dataset: Any, name: str) -> Pool:
     if len(dataset) == 0:
         raise DataError(f"{name} is empty")
     return Pool(_labels(dataset, name), opened, where)
+
+
+def _names(dataset: Any) -> tuple[str, ...]:
+    """The classes in words, where the data set has one word for each label."""
+    names = getattr(dataset, "classes", None)
+    plain = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return tuple(names) if isinstance(names, list) and plain else ()
 
 
 def _labels(dataset: Any, name: str) -> tuple[int, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import tempfile
 import time
@@ -17,6 +16,7 @@ from edgeprune.output import write_atomically
 from edgeprune.quiet import quiet
 from edgeprune.reasons import reason_of, source_of
 from edgeprune.records import Artifact, Graph, Target
+from edgeprune.static import static_program
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -93,15 +93,8 @@ def on_noise(graph: Graph, target: Target) -> Graph:
 
 def _export(graph: Graph) -> ExportedProgram:
     """The graph in eval mode with static shapes, as upstream's compilers want it."""
-    import torch
-
-    # A copy, because the graph may be in the middle of training and must stay in that mode.
-    # (It also drops the guard that forbids eval() on exported modules.)
-    module = copy.deepcopy(graph.program)
-    module.eval()
     try:
-        with torch.no_grad():
-            return torch.export.export(module, graph.example_inputs)
+        return static_program(graph)
     except Exception as error:
         raise _refused(graph, "torch.export refused", error) from error
 

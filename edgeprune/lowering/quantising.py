@@ -44,7 +44,7 @@ def quantise(graph: Graph, target: Target, samples: Iterable[Tensor]) -> Graph:
     seen = 0
     with quiet(), torch.no_grad():
         try:
-            prepared = prepare_pt2e(_exported(graph, backend), backend.quantizer(target))
+            prepared = prepare_pt2e(exported_again(graph, backend), backend.quantizer(target))
             for batch in samples:
                 prepared(batch)
                 seen += 1
@@ -55,7 +55,7 @@ def quantise(graph: Graph, target: Target, samples: Iterable[Tensor]) -> Graph:
             ) from error
     if converted is None:
         raise LoweringError(f"{graph.name!r}: int8 needs samples to be calibrated on, got none")
-    return replace(graph, program=_plain(converted), masks={})
+    return replace(graph, program=plain(converted), masks={})
 
 
 def quantised_before(target: Target) -> bool:
@@ -69,7 +69,7 @@ def is_quantised(graph: Graph) -> bool:
     return any("quantized_decomposed" in str(node.target) for node in graph.program.graph.nodes)
 
 
-def _exported(graph: Graph, backend: Backend) -> Any:
+def exported_again(graph: Graph, backend: Backend) -> Any:
     """The graph exported in eval mode with its batch open where it can be, as a module, in the
     backend's layout."""
     import torch
@@ -88,7 +88,7 @@ def _exported(graph: Graph, backend: Backend) -> Any:
     return program.module(check_guards=False)
 
 
-def _plain(module: Any) -> fx.GraphModule:
+def plain(module: Any) -> fx.GraphModule:
     """The module without what torchao adds to forbid eval() and train() on exported ones."""
     from torch import fx
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from edgeprune.lowering.backends import Lowered, Programs, backend
 from edgeprune.lowering.finish import finish
 from edgeprune.lowering.half import half_weights, in_half
-from edgeprune.lowering.rewrites import rewritten
 from edgeprune.records import Target
+from edgeprune.rewrites import applies, rewritten
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -38,7 +38,7 @@ def lower_xnnpack(exported: ExportedProgram, target: Target) -> Lowered:
     from executorch.exir import to_edge_transform_and_lower
 
     applied: Mapping[str, int] = {}
-    if target.rewrite:
+    if applies(target):
         exported, applied = rewritten(exported)
     if target.dtype == "fp16":
         exported = in_half(exported)

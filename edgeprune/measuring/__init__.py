@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgeprune.measuring.agreement import parity as parity
+from edgeprune.measuring.deciding import compare_until as compare_until
 from edgeprune.measuring.deciding import measure_until_decided as measure_until_decided
 from edgeprune.measuring.deciding import verdict as verdict
 from edgeprune.measuring.execute import execute as execute
@@ -16,6 +17,7 @@ __all__ = [
     "Effort",
     "check_structure",
     "compare",
+    "compare_until",
     "execute",
     "measure",
     "measure_until_decided",

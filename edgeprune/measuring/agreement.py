@@ -24,7 +24,7 @@ def parity(graph: Graph, program: Program, inputs: Sequence[Array]) -> Parity:
     the share of samples whose largest output is the same, for outputs (N, classes) only.
     Raises MeasureError where the program cannot be run or its outputs have other shapes.
     """
-    expected = _eager(graph, inputs)
+    expected = eager(graph, inputs)
     got = execute(program, inputs)
     shapes = [x.shape for x in expected], [y.shape for y in got]
     if shapes[0] != shapes[1]:
@@ -56,8 +56,8 @@ def _largest_difference(x: Array, y: Array) -> float:
     return float(np.nan_to_num(difference, nan=np.inf, posinf=np.inf).max(initial=0.0))
 
 
-def _eager(graph: Graph, inputs: Sequence[Array]) -> list[Array]:
-    """The graph's outputs in eval mode, flattened."""
+def eager(graph: Graph, inputs: Sequence[Array]) -> list[Array]:
+    """The graph's outputs (N, ...) in eval mode, flattened, for inputs (N, ...)."""
     import torch
     from torch.utils._pytree import tree_leaves
 

@@ -26,6 +26,9 @@ _DTYPES = {
     15: torch.bfloat16,
 }
 
+# What the runtime says where it ran a bundled case and got other outputs.
+_MISMATCH = "Result verification failed"
+
 
 class CannotLoad(Exception):
     """The runtime refuses a program, or this process cannot set it up as asked."""
@@ -106,6 +109,22 @@ def _opened(path: Path) -> tuple[Any, str]:
     )
     names = [program.get_method_name(i) for i in range(program.num_methods())]
     return program, "forward" if "forward" in names else names[0]
+
+
+def failing(path: Path, cases: int, rtol: float, atol: float) -> list[int]:
+    """The cases of the bundled program at `path` whose outputs are not the expected ones."""
+    bundled = runtime._load_bundled_program_from_buffer(path.read_bytes())
+    return [case for case in range(cases) if not _gives(bundled, path, case, (rtol, atol))]
+
+
+def _gives(bundled: Any, path: Path, case: int, within: tuple[float, float]) -> bool:
+    try:
+        bundled.verify_result_with_bundled_expected_output("forward", case, *within)
+    except RuntimeError as error:
+        if _MISMATCH in str(error):
+            return False
+        raise CannotLoad(f"the runtime cannot run {path}: {error}") from error
+    return True
 
 
 def _random(info: Any, generator: torch.Generator) -> torch.Tensor:

@@ -13,6 +13,9 @@ task's own or {"error": "..."}; a process that ends without one has crashed.
         → {}
     {"task": "describe", "program": path}
         → {"inputs": [[n]], "outputs": [[n]]}
+    {"task": "check", "program": path of a bundled program, "threads": n, "cases": n, "rtol": x,
+     "atol": x}
+        → {"failing": [n]}
 """
 
 from __future__ import annotations
@@ -107,6 +110,14 @@ def _execute(request: Request) -> Answer:
 def _describe(request: Request) -> Answer:
     """The shapes that a program declares; its delegates are not loaded, so any program will do."""
     return loaded.shapes(Path(request["program"]))
+
+
+@_task
+def _check(request: Request) -> Answer:
+    """The cases of a bundled program whose outputs here are not those that it carries."""
+    loaded.use_threads(request["threads"])
+    within = request["rtol"], request["atol"]
+    return {"failing": loaded.failing(Path(request["program"]), request["cases"], *within)}
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ from edgeprune.records.network import Sparsity as Sparsity
 from edgeprune.records.network import Widths as Widths
 from edgeprune.records.network import block_key as block_key
 from edgeprune.records.outcome import Layer as Layer
+from edgeprune.records.outcome import Made as Made
 from edgeprune.records.outcome import Parity as Parity
 from edgeprune.records.outcome import Report as Report
 from edgeprune.records.outcome import Round as Round
@@ -33,6 +34,10 @@ from edgeprune.records.outcome import Stage as Stage
 from edgeprune.records.outcome import Verdict as Verdict
 from edgeprune.records.progress import Progress as Progress
 from edgeprune.records.progress import silent as silent
+from edgeprune.records.shipping import Bundle as Bundle
+from edgeprune.records.shipping import Manifest as Manifest
+from edgeprune.records.shipping import Normalisation as Normalisation
+from edgeprune.records.shipping import Port as Port
 from edgeprune.records.wishes import Budget as Budget
 from edgeprune.records.wishes import FitOptions as FitOptions
 from edgeprune.records.wishes import Metric as Metric
@@ -44,6 +49,7 @@ __all__ = [
     "Artifact",
     "Block",
     "Budget",
+    "Bundle",
     "ChannelGroup",
     "ChannelGroups",
     "Conditions",
@@ -55,12 +61,16 @@ __all__ = [
     "Kernel",
     "KernelKey",
     "Layer",
+    "Made",
+    "Manifest",
     "Measurement",
     "Metric",
+    "Normalisation",
     "Optimiser",
     "ParameterSlice",
     "Parity",
     "Pinned",
+    "Port",
     "Precision",
     "Progress",
     "Rates",

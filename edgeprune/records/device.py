@@ -83,8 +83,9 @@ class Target:
     channel_multiple: int | None = None
     requires: str = ""
     has_run: bool = False
-    rewrite: bool = False
-    """Whether operators that the delegate does not take are rewritten to ones that it does."""
+    rewrite: bool = True
+    """Whether operators that the delegate does not take are rewritten to ones that it does, where
+    there are rewrites for it: in XNNPACK in fp32."""
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,7 @@ def to_json(report: Report) -> dict[str, Any]:
                 "verdict": turn.verdict,
                 "importance": turn.importance,
                 "gap": turn.gap,
+                "made": turn.made,
             }
             for turn in report.rounds
         ],

@@ -141,6 +141,7 @@ def rounds(data: ReportJson) -> Table:
         f"#program, {'estimated' if guess else 'measured'}",
         "#.pte size",
         "#importance kept",
+        "program",
         "verdict",
     )
     rows = tuple(
@@ -151,6 +152,7 @@ def rounds(data: ReportJson) -> Table:
             show.ms(turn["measured_ms"]),
             show.size(turn["size_bytes"]),
             show.share(turn.get("importance")),
+            turn.get("made", "lowered"),
             turn["verdict"],
         )
         for index, turn in enumerate(data["rounds"], 1)

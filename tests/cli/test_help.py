@@ -10,7 +10,7 @@ import pytest
 import edgeprune as package
 
 COMMANDS = (
-    *("fit", "inspect", "plan", "lower", "profile", "measure", "targets", "report", "table"),
+    *("fit", "inspect", "plan", "lower", "profile", "measure", "kit", "targets", "report", "table"),
     "doctor",
 )
 # What takes long to import. Recent versions of Typer import pydantic to read numbers.
