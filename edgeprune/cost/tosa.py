@@ -52,12 +52,15 @@ class TosaProgram:
         self._graph = ts.TosaSerializer(
             "", targetMajor=1, targetMinor=0, targetPatch=0, targetDraft=False
         )
+        self._block = self._graph.currRegion.currBasicBlock
         self._count = 0
 
     def input(self, shape: Sequence[int]) -> Tensor:
         """A new input."""
         made = Tensor(self._name(), tuple(shape))
-        self._graph.addInputTensor(self._tensor(made))
+        kind = self.ts.DType.INT8
+        tensor = self.ts.TosaSerializerTensor(made.name, list(shape), kind, data=None)
+        self._graph.addInputTensor(tensor)
         return made
 
     def const(self, values: Any, dtype: str) -> Tensor:
@@ -82,8 +85,7 @@ class TosaProgram:
     ) -> Tensor:
         """An operator's output."""
         made = Tensor(self._name(), tuple(shape), wide)
-        block = self._graph.currRegion.currBasicBlock
-        block.addTensor(self._tensor(made))
+        self._block.addTensor(made.name, list(shape), getattr(self.ts.DType, made.dtype))
         attribute = self.ts.TosaSerializerAttribute()
         getattr(attribute, f"{_ATTRIBUTES[op]}Attribute")(**attrs)
         names = [x.name for x in inputs]
@@ -92,12 +94,11 @@ class TosaProgram:
 
     def rescale(self, x: Tensor, wide: bool = False) -> Tensor:
         """`x` on another scale, in int8 or (`wide`) in int32."""
-        made = Tensor("", x.shape, wide)
         scale = self.const(np.array([1 << 30], np.int32), "INT32")
         shift = self.const(np.array([38], np.int8), "INT8")
         return self.op(
             "RESCALE",
-            [x, scale, shift, self.zero(x.dtype), self.zero(made.dtype)],
+            [x, scale, shift, self.zero(x.dtype), self.zero("INT32" if wide else "INT8")],
             x.shape,
             wide,
             scale32=True,
@@ -109,12 +110,8 @@ class TosaProgram:
 
     def finished(self, output: Tensor) -> bytes:
         """The flatbuffer of the program that gives `output`."""
-        self._graph.currRegion.currBasicBlock.outputs.append(output.name)
+        self._block.addOutput(output.name)
         return bytes(self._graph.serialize())
-
-    def _tensor(self, x: Tensor) -> Any:
-        kind = getattr(self.ts.DType, x.dtype)
-        return self.ts.TosaSerializerTensor(x.name, list(x.shape), kind, data=None)
 
     def _name(self) -> str:
         self._count += 1

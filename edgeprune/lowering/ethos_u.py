@@ -31,9 +31,7 @@ def quantizer(target: Target) -> Any:
     return EthosUQuantizer(_spec(target)).set_global(get_symmetric_quantization_config())
 
 
-@backend(
-    "ethos-u", dtypes=("int8",), quantizer=quantizer, needs=Needs("ethosu", "ethos-u", APART)
-)
+@backend("ethos-u", dtypes=("int8",), quantizer=quantizer, needs=Needs("ethosu", "ethos-u", APART))
 def lower_ethos_u(exported: ExportedProgram, target: Target) -> Lowered:
     """The program, and beside it what Vela says it takes (see `vela_reports`).
 
