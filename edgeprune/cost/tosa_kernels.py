@@ -94,7 +94,8 @@ def _linear(program: TosaProgram, key: KernelKey, attrs: Attrs) -> Tensor:
     (*rows, c_in), point = key.shapes[0], (1, 1)
     same = KernelKey("conv", ((1, c_in, 1, prod(rows)),))
     more = {"kernel": point, "stride": point, "dilation": point, "padding": (0, 0, 0, 0)}
-    return _conv(program, same, {**attrs, **more, "groups": 1})
+    found: Tensor = _conv(program, same, {**attrs, **more, "groups": 1})
+    return found
 
 
 @_kernel(*_BINARY)
