@@ -112,7 +112,7 @@ def fit(
             *findings.dropped(plan.dropped),
             *plan.notes,
             *findings.on_rewrites(artifact),
-            *((int8.COSTS_NOTE,) if options.quantize is not None else ()),
+            *int8.costs_notes(options),
             *findings.notes(work.given, baseline_training, training),
             *(findings.on_zeros(before, after) if plan.sparsity is not None else ()),
         ),

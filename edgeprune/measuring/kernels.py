@@ -11,12 +11,13 @@ from typing import Any
 
 from edgeprune.cost import MeasuredCost
 from edgeprune.cost import profile as profile_here
-from edgeprune.cost.runs import TracedRuns
+from edgeprune.cost.runs import KernelRuns, TracedRuns
 from edgeprune.measuring.adb import adb_boards
 from edgeprune.measuring.board import Board, Dropped
 from edgeprune.measuring.onboard import OnBoard
 from edgeprune.measuring.session import Session
 from edgeprune.measuring.ssh import ssh_boards
+from edgeprune.measuring.vela_kernels import VelaRuns
 from edgeprune.records import ChannelGroups, Conditions, Graph, Progress, Target, silent
 from edgeprune.rewrites import as_run
 
@@ -43,11 +44,15 @@ def profile(
 
 
 @contextmanager
-def kernel_runs(target: Target, progress: Progress = silent) -> Iterator[TracedRuns | None]:
-    """Where `target`'s kernels are executed: the first of its devices; None for this host.
+def kernel_runs(target: Target, progress: Progress = silent) -> Iterator[KernelRuns | None]:
+    """Where `target`'s kernels are executed: the first of its devices, or a compiler that estimates
+    what they take there; None for this host.
 
     The connection is kept until the end of the `with` block. Raises as `measure` does.
     """
+    if target.runner == "vela":
+        yield VelaRuns(target)
+        return
     boards = _BOARDS.get(target.runner)
     if boards is None:
         yield None
