@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Dtype = Literal["fp32", "fp16", "int8"]
 Backend = Literal["xnnpack", "coreml", "vulkan", "qnn", "ethos-u", "cortex-m", "openvino"]
-Runner = Literal["local", "ssh", "adb", "vela", "roofline", "none"]
+Runner = Literal["local", "ssh", "adb", "vela", "roofline", "kit", "none"]
 
 ESTIMATING = ("vela", "roofline")
 """Runners that compute what programs may take, on no device at all."""

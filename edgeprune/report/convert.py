@@ -8,13 +8,27 @@ from numbers import Integral, Real
 from os import PathLike, fspath
 from typing import Any
 
-from edgeprune.records import Conditions, Layer, Measurement, Metric, Report, Side, Sparsity, Stage
+from edgeprune.records import (
+    Conditions,
+    Layer,
+    Measurement,
+    Metric,
+    OnDevice,
+    Parity,
+    Report,
+    Side,
+    Sparsity,
+    Stage,
+)
 from edgeprune.report.schema import (
     SCHEMA,
     ConditionsJson,
+    DeviceJson,
+    DeviceSideJson,
     LatencyJson,
     LayerJson,
     MetricJson,
+    ParityJson,
     ReportJson,
     SideJson,
     SparsityJson,
@@ -61,12 +75,7 @@ def to_json(report: Report) -> dict[str, Any]:
         "final": _side(report.final),
         "speedup": report.speedup,
         "speedup_interval": list(report.speedup_interval),
-        "parity": {
-            "max_abs": report.parity.max_abs,
-            "max_rel": report.parity.max_rel,
-            "samples": report.parity.samples,
-            "top1_agreement": report.parity.top1_agreement,
-        },
+        "parity": _parity(report.parity),
         "stages": [_stage(stage) for stage in report.stages],
         "rounds": [
             {
@@ -98,6 +107,43 @@ def to_json(report: Report) -> dict[str, Any]:
     }
     plain: dict[str, Any] = _plain(document)
     return plain
+
+
+def device_json(found: OnDevice) -> DeviceJson:
+    """What was measured elsewhere, as a member of a report's `devices`."""
+    plain: DeviceJson = _plain(
+        {
+            "name": found.name,
+            "device": found.device,
+            "system": found.system,
+            "runner": found.runner,
+            "baseline": _device_side(found.baseline),
+            "final": _device_side(found.final),
+            "speedup": found.speedup,
+            "speedup_interval": list(found.speedup_interval),
+            "verdict": found.verdict,
+            "reasons": list(found.reasons),
+            "parity": None if found.parity is None else _parity(found.parity),
+            "conditions": _conditions(found.final.conditions),
+        }
+    )
+    return plain
+
+
+def _device_side(measurement: Measurement) -> DeviceSideJson:
+    return {
+        "latency_ms": _latency(measurement),
+        "peak_memory_bytes": measurement.peak_rss_bytes,
+    }
+
+
+def _parity(parity: Parity) -> ParityJson:
+    return {
+        "max_abs": parity.max_abs,
+        "max_rel": parity.max_rel,
+        "samples": parity.samples,
+        "top1_agreement": parity.top1_agreement,
+    }
 
 
 def _sparsity(sparsity: Sparsity | None) -> SparsityJson | None:
