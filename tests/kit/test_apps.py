@@ -100,7 +100,7 @@ def test_the_xcode_project_holds_together() -> None:
         word for word in words(list(objects.values())) if re.fullmatch("[0-9A-F]{24}", word)
     }
     assert mentioned <= set(objects)
-    assert set(objects) - mentioned == {project["rootObject"]}
+    assert set(objects) - mentioned <= {project["rootObject"]}
     package = (IOS / "Package.swift").read_text()
     (remote,) = (o for o in objects.values() if o["isa"] == "XCRemoteSwiftPackageReference")
     assert remote["requirement"]["branch"] in package
