@@ -6,30 +6,26 @@ Weights do not change latency, so all of this happens before an epoch is spent o
 from __future__ import annotations
 
 import math
+import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from edgeprune.calibrating import PLAIN, Around, calibrate
+from edgeprune.candidates import Candidate, Programs
+from edgeprune.cost.calibration import Calibration
+from edgeprune.cost.resizing import CannotResize
 from edgeprune.errors import BudgetError
-from edgeprune.lowering import lower_for_latency
-from edgeprune.measuring import Effort, compare, speedup, verdict
-from edgeprune.planning import Known, Limits, planner_for, within
+from edgeprune.measuring import Effort, compare_until, speedup, verdict
+from edgeprune.planning import Known, Limits, Planner, planner_for, within
 from edgeprune.plans import Plan
-from edgeprune.records import (
-    Artifact,
-    Budget,
-    CostModel,
-    Measurement,
-    Progress,
-    Round,
-    Target,
-    Verdict,
-    silent,
-)
-from edgeprune.surgery import prune
+from edgeprune.records import Budget, CostModel, Measurement, Progress, Round, Verdict, silent
 
 ROUNDS = 4
+"""How many plans are tried; one that hits as resized is measured twice."""
+CALIBRATE, DEAR_S = 3, 60.0
+_EFFORT = Effort(processes=2, rounds=15, max_processes=6)
 AIM = 0.975
 """Where in the budget the measured median should fall, so that its interval fits too."""
 USED_ENOUGH = 0.95
@@ -37,18 +33,31 @@ USED_ENOUGH = 0.95
 
 
 @dataclass(frozen=True)
-class Baseline:
-    """The full network's program and its measured latency."""
+class Wanted:
+    """What the loop is to find. `floor` is the least share of every group that stays.
 
-    path: Path
-    latency_ms: float
-    size_bytes: int
+    `calibrate` is how many programs around the first plan are measured before it; None: three where
+    a true lowering takes a minute or more, which is more than they do, else none, because the first
+    round is as good.
+    """
+
+    budget: Budget
+    floor: float = 0.1
+    calibrate: int | None = None
+
+    def programs_around(self, lowering_s: float) -> int:
+        """How many programs are measured before the first round."""
+        if self.budget.latency_ms is None and self.budget.speedup is None:
+            return 0
+        if self.calibrate is None:
+            return CALIBRATE if lowering_s >= DEAR_S else 0
+        return self.calibrate
 
 
 @dataclass(frozen=True)
 class Found:
     """The plan the loop ended with, and every round on the way; the plan's notes say why where it
-    leaves more than 5 % of the budget unused."""
+    leaves more than 5 % of the budget unused, and why programs were not resized."""
 
     plan: Plan
     rounds: tuple[Round, ...]
@@ -62,6 +71,19 @@ class _Try:
     """What the cost model was asked to stay within."""
     used: float
     """The largest share of a budget that the measured program uses."""
+
+    @property
+    def met(self) -> bool:
+        return self.round.verdict == "met"
+
+    @property
+    def hit(self) -> bool:
+        """Whether the budget is met and used."""
+        return self.met and self.used >= USED_ENOUGH
+
+    @property
+    def true(self) -> bool:
+        return self.round.made == "lowered"
 
 
 def latency_limit(budget: Budget, baseline_ms: float) -> float | None:
@@ -114,55 +136,136 @@ def worst(verdicts: list[Verdict]) -> Verdict:
 def close_the_loop(
     known: Known,
     cost: CostModel,
-    baseline: Baseline,
-    wanted: tuple[Budget, Target],
+    programs: Programs,
+    wanted: Wanted,
     progress: Progress = silent,
-    *,
-    floor: float = 0.1,
 ) -> Found:
     """The plan whose lowered program, as measured on the target, meets the budget most fully.
 
     The cost model is set right at full width once. Then the latency that it is asked for is the
     one unknown: raised or lowered by what was measured, within the bracket that earlier rounds
-    leave, until a measured program meets the budget and uses it. Raises BudgetError when no width
-    the planner may choose is enough, as predicted or as measured.
+    leave, until a measured program meets the budget and uses it. Where `programs` can resize, a
+    round takes a resized program, and what hits is lowered truly and measured again: no other
+    program decides. Raises BudgetError when no width the planner may choose is enough, as predicted
+    or as measured.
     """
-    budget, target = wanted
-    full = known.sizes
-    limit_ms = latency_limit(budget, baseline.latency_ms)
-    cost = cost.with_blocks(known.blocks.known)
-    cost = cost.corrected(full, baseline.latency_ms).size_corrected(full, baseline.size_bytes)
-    planner = planner_for(known, cost)
-    asked_ms = None if limit_ms is None else limit_ms * AIM
-    tries: list[_Try] = []
     with tempfile.TemporaryDirectory(prefix="edgeprune-") as scratch:
-        candidate = Path(scratch) / "candidate.pte"
+        return _Loop(known, programs, wanted, progress, Path(scratch)).close(cost)
+
+
+@dataclass
+class _Loop:
+    known: Known
+    programs: Programs
+    wanted: Wanted
+    progress: Progress
+    folder: Path
+    tries: list[_Try] = field(default_factory=list)
+    line: Calibration = PLAIN
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def limit_ms(self) -> float | None:
+        return latency_limit(self.wanted.budget, self.programs.baseline.latency_ms)
+
+    def close(self, cost: CostModel) -> Found:
+        full, baseline = self.known.sizes, self.programs.baseline
+        cost = cost.with_blocks(self.known.blocks.known)
+        cost = cost.corrected(full, baseline.latency_ms).size_corrected(full, baseline.size_bytes)
+        planner = planner_for(self.known, cost)
+        limit_ms = self.limit_ms
+        asked_ms = None if limit_ms is None else limit_ms * AIM
+        count = self.wanted.programs_around(baseline.lowering_s)
+        if count and asked_ms is not None:
+            near = self._planned(planner, asked_ms)
+            self._calibrate(Around(near.widths(), count, cost))
+            asked_ms = self.line.inverse(asked_ms)
         for number in range(ROUNDS):
-            progress("plan", number, ROUNDS, f"round {number + 1} of at most {ROUNDS}")
+            self.progress("plan", number, ROUNDS, f"round {number + 1} of at most {ROUNDS}")
             try:
-                asked = replace(limits_of(budget, asked_ms), floor=floor)
-                plan = within(known, planner.with_cost(cost), asked)
+                plan = self._planned(planner.with_cost(cost), asked_ms)
             except BudgetError:
-                if any(t.round.verdict == "met" for t in tries):
+                if any(t.met for t in self.tries):
                     break
-                if tries:
-                    raise _out_of_reach(tries, limit_ms) from None
+                if self.tries:
+                    raise _out_of_reach(self.tries, limit_ms) from None
                 raise
-            if any(plan.widths() == t.plan.widths() for t in tries):
+            if any(plan.widths() == t.plan.widths() for t in self.tries):
                 break  # between two neighbouring steps of the staircase there is nothing
-            artifact = lower_for_latency(prune(known.graph, plan), target, candidate)
-            attempt = _measured(plan, artifact, baseline, (budget, target, asked_ms))
-            tries.append(attempt)
-            progress("plan", number + 1, ROUNDS, _told(attempt.round))
-            if attempt.round.verdict == "met" and attempt.used >= USED_ENOUGH:
+            attempt = self._round(plan, asked_ms)
+            if attempt.hit and not attempt.true:
+                attempt = self._confirmed(attempt)
+            if attempt.hit:
                 break
-            cost = cost.size_corrected(plan.widths(), artifact.size_bytes)
+            cost = cost.size_corrected(plan.widths(), attempt.round.size_bytes)
             if limit_ms is not None:
-                asked_ms = next_latency(limit_ms, tuple(_point(t) for t in tries))
-    met = [t for t in tries if t.round.verdict == "met"]
-    best = max(met, key=lambda t: t.used) if met else min(tries, key=lambda t: t.used)
-    plan = replace(best.plan, notes=(*best.plan.notes, *_unused(best, full)))
-    return Found(plan, tuple(t.round for t in tries))
+                asked_ms = next_latency(limit_ms, tuple(_point(t) for t in self._last_of_each()))
+        best = self._best()
+        notes = (*best.plan.notes, *_unused(best, full), *dict.fromkeys(self.notes))
+        plan = replace(best.plan, notes=notes, predicted_ms=best.round.predicted_ms)
+        return Found(plan, tuple(t.round for t in self.tries))
+
+    def _planned(self, planner: Planner, asked_ms: float | None) -> Plan:
+        asked = replace(limits_of(self.wanted.budget, asked_ms), floor=self.wanted.floor)
+        return within(self.known, planner, asked)
+
+    def _calibrate(self, asked: Around) -> None:
+        """Learns the line between predictions and measurements, where programs are resized."""
+        self.progress("plan", 0, ROUNDS, f"calibrating on {asked.count} programs")
+        try:
+            self.line = calibrate(self.programs, asked, self.folder)
+        except CannotResize as why:
+            self.notes.append(f"costs were not calibrated on whole programs: {why}")
+            return
+        off = [abs(error) for error in self.line.held_out]
+        self.notes.append(
+            f"costs were calibrated on {asked.count} programs around the first plan: those left "
+            f"out were predicted to {statistics.median(off):.1%} (median; at worst {max(off):.1%})"
+        )
+
+    def _round(self, plan: Plan, asked_ms: float | None) -> _Try:
+        path = self.folder / "candidate.pte"
+        if self.programs.ready:
+            try:
+                made = self.programs.resized(plan, path)
+            except CannotResize as why:
+                self.notes.append(f"a round's program was lowered, not resized: {why}")
+                made = self.programs.lowered(plan, path)
+        else:
+            made = self.programs.lowered(plan, path)
+        return self._tried(plan, made, asked_ms)
+
+    def _confirmed(self, attempt: _Try) -> _Try:
+        """The same plan with its true program."""
+        made = self.programs.lowered(attempt.plan, self.folder / "candidate.pte")
+        return self._tried(attempt.plan, made, attempt.asked_ms)
+
+    def _tried(self, plan: Plan, made: Candidate, asked_ms: float | None) -> _Try:
+        attempt = _measured(plan, made, self.programs, (self.wanted.budget, asked_ms))
+        if plan.predicted_ms is not None:
+            told = replace(attempt.round, predicted_ms=self.line.at(plan.predicted_ms))
+            attempt = replace(attempt, round=told)
+        self.tries.append(attempt)
+        self.progress("plan", len(self.tries), ROUNDS, _told(attempt.round))
+        return attempt
+
+    def _last_of_each(self) -> list[_Try]:
+        """The tries by plan: the true program where it was measured."""
+        latest = {tuple(sorted(t.plan.widths().items())): t for t in self.tries}
+        return list(latest.values())
+
+    def _best(self) -> _Try:
+        """Of the true programs the one that meets the budget most fully, else is nearest to it.
+
+        A resized one that promises more is lowered first.
+        """
+        while True:
+            met = [t for t in self._last_of_each() if t.met]
+            best = max(met, key=lambda t: t.used) if met else None
+            best = best or min(self._last_of_each(), key=lambda t: t.used)
+            if best.true:
+                return best
+            self._confirmed(best)
 
 
 def limits_of(budget: Budget, latency_ms: float | None) -> Limits:
@@ -218,41 +321,42 @@ def _point(attempt: _Try) -> tuple[float, float]:
 
 
 def _measured(
-    plan: Plan,
-    artifact: Artifact,
-    baseline: Baseline,
-    asked: tuple[Budget, Target, float | None],
+    plan: Plan, made: Candidate, programs: Programs, asked: tuple[Budget, float | None]
 ) -> _Try:
-    budget, target, asked_ms = asked
+    budget, asked_ms = asked
+    baseline = programs.baseline
     limit_ms = latency_limit(budget, baseline.latency_ms)
-    for processes in (2, 5):
-        effort = Effort(processes=processes, rounds=15)
-        before, after = compare([baseline.path, artifact.path], target, effort)
-        found, _ = judge(before, after, artifact.size_bytes, budget)
-        if found != "undecidable":
-            break
+    before, after = compare_until(
+        [baseline.path, made.path],
+        programs.target,
+        _EFFORT,
+        lambda both: judge(both[0], both[1], made.size_bytes, budget)[0] != "undecidable",
+    )
+    found, _ = judge(before, after, made.size_bytes, budget)
     # the machine may have drifted since the baseline was measured: both sides drift alike
     ratio, _ = speedup(before, after)
     latency_ms = after.median_ms if budget.latency_ms is not None else baseline.latency_ms / ratio
     used = max(
         latency_ms / limit_ms if limit_ms is not None else 0.0,
-        artifact.size_bytes / budget.size_bytes if budget.size_bytes is not None else 0.0,
+        made.size_bytes / budget.size_bytes if budget.size_bytes is not None else 0.0,
     )
     turn = Round(
         limit_ms,
         plan.predicted_ms,
         latency_ms,
-        artifact.size_bytes,
+        made.size_bytes,
         found,
         importance=plan.importance,
         gap=plan.gap,
+        made=made.made,
     )
     return _Try(plan, turn, asked_ms, used)
 
 
 def _told(turn: Round) -> str:
     return (
-        f"predicted {turn.predicted_ms:.4g} ms, measured {turn.measured_ms:.4g} ms: {turn.verdict}"
+        f"predicted {turn.predicted_ms:.4g} ms, measured {turn.measured_ms:.4g} ms "
+        f"({turn.made}): {turn.verdict}"
     )
 
 

@@ -26,7 +26,14 @@ _DEMANDING: Mapping[str, frozenset[str] | None] = {
     "edgeprune": None,
     "executorch": frozenset({"torchao"}),
 }
-_OPTIONAL: Mapping[str, str] = {"timm": "--model timm:NAME"}
+# Package -> what it gives, and how it is installed.
+_OPTIONAL: Mapping[str, tuple[str, str]] = {
+    "timm": ("--model timm:NAME", "pip install timm"),
+    "coremltools": ("backend coreml", "pip install 'edgeprune[coreml]'"),
+    "openvino": ("backend openvino", "pip install 'edgeprune[openvino]'"),
+    "ethos-u-vela": ("backend ethos-u", "pip install 'edgeprune[ethos-u]', apart"),
+    "tosa-tools": ("backend cortex-m", "pip install 'edgeprune[ethos-u]', apart"),
+}
 _RUNTIME = "executorch.runtime"
 _IMPORTED = ("torch", "torchvision", _RUNTIME)
 _NEEDED_BACKEND = "XnnpackBackend"
@@ -119,8 +126,8 @@ def examine() -> Health:
         threads=probe.threads,
         machine=machine,
         extras=tuple(
-            Extra(name, installed_version(name), gives, f"pip install {name}")
-            for name, gives in _OPTIONAL.items()
+            Extra(name, installed_version(name), gives, how)
+            for name, (gives, how) in _OPTIONAL.items()
         ),
         problems=(
             *python_problems(),

@@ -32,13 +32,14 @@ from edgeprune.weightnorm import write_out
 
 aten = torch.ops.aten
 
-_TRAINING_ARGUMENT = {
+TRAINING_ARGUMENT = {
     aten.batch_norm.default: 5,
     aten.dropout.default: 2,
     aten.feature_dropout.default: 2,
     aten.alpha_dropout.default: 2,
     aten.feature_alpha_dropout.default: 2,
 }
+"""Operators that do something else while training, and which argument tells them."""
 
 
 _GUARDS = (aten._assert_async.msg, aten._assert_tensor_metadata.default)
@@ -227,15 +228,15 @@ def _free_training_flags(graph: fx.Graph, trains: tuple[bool, ...]) -> None:
     frozen = [
         node
         for node in graph.nodes
-        if node.target in _TRAINING_ARGUMENT
-        and any(node.args[_TRAINING_ARGUMENT[node.target]] is flag for flag in trains)
+        if node.target in TRAINING_ARGUMENT
+        and any(node.args[TRAINING_ARGUMENT[node.target]] is flag for flag in trains)
     ]
     if not frozen:
         return
     with graph.inserting_before(next(iter(graph.nodes))):
         training = graph.create_node("get_attr", "training")
     for node in frozen:
-        node.update_arg(_TRAINING_ARGUMENT[node.target], training)
+        node.update_arg(TRAINING_ARGUMENT[node.target], training)
 
 
 def own_tensors(

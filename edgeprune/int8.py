@@ -1,8 +1,10 @@
-"""The stages of `fit --quantize int8`: calibration, and the accuracy of the program itself."""
+"""The stages of `fit --quantize`: calibration, training in simulated int8, and the accuracy of the
+program itself."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,15 +14,18 @@ from torch import Tensor
 from edgeprune.data import Data, epoch_batches, evaluate
 from edgeprune.data.records import Loader
 from edgeprune.errors import DataError
-from edgeprune.lowering import quantise
+from edgeprune.findings import outcome
+from edgeprune.lowering import quantise, runs_here
+from edgeprune.lowering.rounding import fake_quantised, int8_of
 from edgeprune.measuring import execute
-from edgeprune.records import Artifact, Graph, Metric
-from edgeprune.recovery.samples import plain_inputs
+from edgeprune.mending import trained
+from edgeprune.records import Artifact, Graph, Metric, Recipe
+from edgeprune.recovery.recipes import resolved
+from edgeprune.recovery.samples import calibration_inputs
 from edgeprune.stages import Work
 
 Told = dict[str, tuple[Metric | None, str]]
 
-_CHUNK = 32
 _VALUES = 2**24
 """How many input values one process of the runtime gets at once."""
 
@@ -30,7 +35,12 @@ COSTS_NOTE = (
 )
 
 
-def quantised(work: Work, graph: Graph) -> tuple[Graph, Metric | None, Told]:
+_TRAINED_SHARE = 3
+"""Training in simulated int8 takes one over this of the epochs that came before it, at a tenth of
+their learning rate: the weights are near where they belong."""
+
+
+def quantised(work: Work, graph: Graph, teacher: Graph) -> tuple[Graph, Metric | None, Told]:
     """The graph that is lowered: in int8 where that is asked for, else as it is; its metric on the
     validation split in simulated int8, and what the report says."""
     if work.options.quantize is None:
@@ -39,16 +49,31 @@ def quantised(work: Work, graph: Graph) -> tuple[Graph, Metric | None, Told]:
     assert data is not None
     work.progress("quantise", 0, 0, f"calibration on {samples} samples")
     # not kept on disk: it is made again from the weights, and comes out the same
-    size = _CHUNK if graph.dynamic_batch else len(graph.example_inputs[0])
-    batches = [x for x in plain_inputs(data, samples, size) if len(x) == size]
-    made = quantise(graph, work.final_target, batches or plain_inputs(data, samples, size))
+    given = calibration_inputs(graph, data, samples)
+    told = Told()
+    if work.options.quantize == "qat":
+        rounded = fake_quantised(graph, work.final_target, given)
+        stage = ("train int8", ".train-int8.safetensors")
+        rounded, training = trained(work, stage, rounded, _recipe(work, graph), teacher)
+        made, told["train int8"] = int8_of(rounded), outcome(training)
+    else:
+        made = quantise(graph, work.final_target, given)
 
     def compute() -> Metric:
         return evaluate(made.program, data.validation, data)
 
     metric = work.run.stage("quantise", Metric, compute, together=True)
-    note = f"int8, calibrated on {samples} samples; simulated"
-    return made, metric, {"quantise": (metric, note)}
+    how = "ranges begun with" if work.options.quantize == "qat" else "calibrated on"
+    note = f"int8, {how} {samples} samples; simulated"
+    return made, metric, {**told, "quantise": (metric, note)}
+
+
+def _recipe(work: Work, graph: Graph) -> Recipe:
+    """How to go on in simulated int8 where fine-tuning ended; in fp32, which rounding needs."""
+    before = resolved(work.options.recipe, graph)
+    assert before.lr is not None
+    epochs = max(1, round(before.epochs / _TRAINED_SHARE))
+    return replace(before, epochs=epochs, lr=before.lr / 10, precision="fp32")
 
 
 def evaluate_program(artifact: Artifact, loader: Loader, data: Data) -> Metric:
@@ -76,6 +101,8 @@ def tested(work: Work, artifact: Artifact, found: Metric | None) -> Metric | Non
     else what was found of the graph."""
     data = work.data
     if work.options.quantize is None or data is None or data.test is None:
+        return found
+    if not runs_here(work.final_target):
         return found
     test = data.test
 

@@ -59,7 +59,7 @@ def fit(
         reached = stages.check(work, "zeros", pruned)
     reached_untrained = reached
     pruned, training = mending.recover(work, pruned, graph)
-    final, in_int8, quantised = int8.quantised(work, pruned)
+    final, in_int8, quantised = int8.quantised(work, pruned, graph)
     artifact = stages.lower_pruned(work, pruned, final)
 
     measured = stages.measure_both(work, baseline, artifact)

@@ -8,7 +8,18 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Dtype = Literal["fp32", "fp16", "int8"]
-Backend = Literal["xnnpack", "coreml", "vulkan", "qnn", "ethos-u", "cortex-m", "openvino"]
+Backend = Literal[
+    "xnnpack",
+    "coreml",
+    "vulkan",
+    "openvino",
+    "ethos-u",
+    "cortex-m",
+    "qnn",
+    "mediatek",
+    "samsung",
+    "nxp",
+]
 Runner = Literal["local", "ssh", "adb", "vela", "roofline", "kit", "none"]
 
 ESTIMATING = ("vela", "roofline")
@@ -79,19 +90,18 @@ class Profile(BaseModel):
     channel_multiple: int | None = Field(default=None, ge=1)
     requires: str = ""
     has_run: bool = False
-    rewrite: bool = False
+    rewrite: bool = True
     limits: Limits = Limits()
     reach: ReachKeys = ReachKeys()
     rates: RatesKeys | None = None
     vela: VelaKeys | None = None
+    core: str | None = None
 
 
 def disagreements(keys: Mapping[str, Any]) -> list[str]:
     """What is wrong among the keys of a profile, each of which may be wrong by itself as well."""
     runner, rates = keys.get("runner"), keys.get("rates")
     found = []
-    if keys.get("rewrite") and keys.get("dtype") != "fp32":
-        found.append("rewrite: works with dtype 'fp32' only")
     if runner in ESTIMATING and keys.get("costs") == "measured":
         found.append(f"costs: is 'measured', and runner {runner!r} measures nothing: 'estimated'")
     peaks = rates.get("gmacs_per_s") if isinstance(rates, dict) else None
@@ -102,6 +112,8 @@ def disagreements(keys: Mapping[str, Any]) -> list[str]:
         )
     if runner == "vela" and not isinstance(keys.get("vela"), dict):
         found.append("vela: missing, and runner 'vela' needs vela.accelerator")
+    if keys.get("backend") == "cortex-m" and not isinstance(keys.get("core"), str):
+        found.append("core: missing, and backend 'cortex-m' needs it: \"cortex-m55\", say")
     reach = keys.get("reach")
     if runner not in _REACHING and isinstance(reach, dict) and reach.get("hosts"):
         found.append(f"reach.hosts: runner {runner!r} goes to no other device; 'ssh' or 'adb' do")

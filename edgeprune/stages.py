@@ -12,15 +12,17 @@ from torch import nn
 
 from edgeprune import ranks
 from edgeprune.blocks import blocks
-from edgeprune.closed_loop import Baseline, close_the_loop, judge
+from edgeprune.candidates import Baseline, Programs
+from edgeprune.closed_loop import Wanted, close_the_loop, judge
 from edgeprune.data import Data, evaluate
 from edgeprune.errors import EdgepruneError
 from edgeprune.findings import Circumstances, Measured, Tested
 from edgeprune.footprint import compressed_bytes
 from edgeprune.graph import capture, fingerprint
 from edgeprune.iterative import Standing
-from edgeprune.lowering import lower, quantised_before
-from edgeprune.measuring import Effort, compare, parity
+from edgeprune.lowering import lower, quantised_before, ready_backend, runs_here
+from edgeprune.lowering.rounding import check_trains_int8
+from edgeprune.measuring import Effort, check_structure, compare, compare_until, parity
 from edgeprune.measuring.kernels import profile
 from edgeprune.models import LoadedModel
 from edgeprune.output import write_atomically
@@ -63,8 +65,8 @@ class Work:
     @property
     def final_target(self) -> Target:
         """The target of the final program: in the data type asked for."""
-        target, dtype = self.options.target, self.options.quantize
-        return target if dtype is None else replace(target, dtype=dtype)
+        target = self.options.target
+        return target if self.options.quantize is None else replace(target, dtype="int8")
 
     @property
     def criterion(self) -> str:
@@ -95,15 +97,20 @@ def loaded(model: LoadedModel | nn.Module, data: Data | None) -> LoadedModel:
 
 def begin(model: LoadedModel, data: Data | None, options: FitOptions, progress: Progress) -> Work:
     """Capture the model and open the run's directory, continuing what it holds."""
+    ready_backend(options.target)  # before anything that takes long
     options = replace(options, budget=_within(options.budget, options.target))
     if quantised_before(options.target):  # its baseline is the network as it came, in fp32
         target = replace(options.target, dtype="fp32")
-        options = replace(options, target=target, quantize="int8")
+        options = replace(options, target=target, quantize=options.quantize or "int8")
     if options.quantize is not None and data is None:
         raise EdgepruneError(
             f"{options.quantize} needs data to be calibrated on: pass --data, or leave --quantize "
             "out"
         )
+    if options.quantize == "qat":
+        check_trains_int8(options.target)
+        if not options.recipe.epochs:
+            raise EdgepruneError("qat is training: give --epochs 1 or more, or --quantize int8")
     if options.sparsity is not None:
         check_sparsity(options.sparsity)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -124,6 +131,7 @@ def begin(model: LoadedModel, data: Data | None, options: FitOptions, progress: 
         "drop blocks": options.drop_blocks,
         "rules": asdict(options.rules),
         "floor": options.floor,
+        "calibrate": options.calibrate,
         "seed": options.seed,
         "sparsity": None if options.sparsity is None else asdict(options.sparsity),
         "strategy": options.strategy,
@@ -192,9 +200,9 @@ def make_plan(
         assert scores is not None
         base = measured_baseline(work, baseline)
         basis = known_of(work, cut, scores)
-        floor = work.options.floor
-        wanted = budget, work.final_target
-        found = close_the_loop(basis, cost, base, wanted, work.progress, floor=floor)
+        programs = Programs(basis.graph, work.final_target, base)
+        wanted = Wanted(budget, work.options.floor, work.options.calibrate)
+        found = close_the_loop(basis, cost, programs, wanted, work.progress)
         rounds, how = work.options.rounds, found.plan.strategy
         plan = replace(
             found.plan,
@@ -230,7 +238,7 @@ def measured_baseline(work: Work, baseline: Artifact) -> Baseline:
     target = work.options.target
     work.progress("measure baseline", 0, 0, target.name)
     (measured,) = compare([baseline], target, Effort(processes=2), work.progress)
-    return Baseline(baseline.path, measured.median_ms, baseline.size_bytes)
+    return Baseline(baseline.path, measured.median_ms, baseline.size_bytes, baseline.seconds)
 
 
 def _blocks(work: Work, graph: Graph) -> Blocks:
@@ -290,20 +298,29 @@ def measure_both(work: Work, baseline: Artifact, artifact: Artifact) -> Measured
     target, budget = work.options.target, work.options.budget
 
     def compute() -> Measured:
-        for processes in (3, 6, 12):
-            work.progress("measure", 0, 0, f"{processes} processes")
-            effort = Effort(processes=processes)
-            before, after = compare([baseline, artifact], target, effort, work.progress)
-            found, reasons = judge(before, after, artifact.size_bytes, budget)
-            if found != "undecidable":
-                break
+        work.progress("measure", 0, 0, "baseline and final program in turns")
+        before, after = compare_until(
+            [baseline, artifact],
+            target,
+            Effort(),
+            lambda both: judge(both[0], both[1], artifact.size_bytes, budget)[0] != "undecidable",
+            work.progress,
+        )
+        found, reasons = judge(before, after, artifact.size_bytes, budget)
         return Measured(before, after, found, reasons)
 
     return work.run.stage("measure", Measured, compute)
 
 
-def check_parity(work: Work, pruned: Graph, artifact: Artifact) -> Parity:
-    """Eager against .pte on validation samples, or on seeded noise where there is no data."""
+def check_parity(work: Work, pruned: Graph, artifact: Artifact) -> Parity | None:
+    """Eager against .pte on validation samples, or on seeded noise where there is no data.
+
+    None where such programs do not run here: then its inputs and outputs are compared alone.
+    """
+    if not runs_here(work.final_target):
+        work.progress("check parity", 0, 0, f"{work.final_target.backend} does not run here")
+        check_structure(pruned, artifact)
+        return None
 
     def compute() -> Parity:
         work.progress("check parity", 0, 0, "eager against .pte")

@@ -54,6 +54,7 @@ def load_target(
         reach=_reach(profile),
         rates=None if profile.rates is None else Rates(**profile.rates.model_dump()),
         vela=None if profile.vela is None else Vela(**profile.vela.model_dump()),
+        core=profile.core,
         channel_multiple=profile.channel_multiple,
         requires=profile.requires,
         has_run=profile.has_run,

@@ -59,15 +59,21 @@ def _refused(rows: Rows, entry: Entry) -> bool:
     return "CaptureError" in str(rows.get((entry.name, "prune"), {}).get("failed", ""))
 
 
-def _conditions(rows: Rows) -> str:
-    commits = Counter(str(row.get("commit", "not recorded")) for row in rows.values())
+def machine() -> str:
+    """What this runs on, and the versions of what is measured."""
     names = ("torch", "torchvision", "timm", "executorch", "torch-pruning")
     versions = ", ".join(f"{name} {_version(name)}" for name in names)
     return (
         f"{platform.system()} {platform.machine()}, {_processor()}, one thread; "
         f"Python {sys.version.split()[0]}, {versions}. The machine was shared while this ran: "
-        "trust CPU seconds more than wall seconds. One sample of each. Commits (results): "
-        + ", ".join(f"{commit} ({count})" for commit, count in commits.most_common())
+        "trust CPU seconds more than wall seconds."
+    )
+
+
+def _conditions(rows: Rows) -> str:
+    commits = Counter(str(row.get("commit", "not recorded")) for row in rows.values())
+    return f"{machine()} One sample of each. Commits (results): " + ", ".join(
+        f"{commit} ({count})" for commit, count in commits.most_common()
     )
 
 

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from zoo_checks import Note, _difference, _ready, _timed
 
 _NORMS = (nn.LayerNorm, nn.GroupNorm)
@@ -22,27 +22,28 @@ def is_installed() -> bool:
     return find_spec("torch_pruning") is not None
 
 
-def check_peer(name: str, note: Note) -> None:
-    """Build, prune, run, and compare with the same channels zeroed where that can be done."""
+def pruner_of(model: nn.Module, x: Tensor) -> Any:
+    """Torch-Pruning's pruner, its graph built."""
     import torch_pruning
 
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)]
+    return torch_pruning.pruner.MagnitudePruner(
+        model,
+        x,
+        importance=torch_pruning.importance.MagnitudeImportance(p=2),
+        pruning_ratio=0.5,
+        ignored_layers=layers[-1:],
+    )
+
+
+def check_peer(name: str, note: Note) -> None:
+    """Build, prune, run, and compare with the same channels zeroed where that can be done."""
     entry = _ready(name)
     torch.manual_seed(0)
     model, x = entry.make(), entry.inputs(1)
     zeroed = copy.deepcopy(model)
     before = sum(p.numel() for p in model.parameters())
-    layers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)]
-
-    def build() -> Any:
-        return torch_pruning.pruner.MagnitudePruner(
-            model,
-            x,
-            importance=torch_pruning.importance.MagnitudeImportance(p=2),
-            pruning_ratio=0.5,
-            ignored_layers=layers[-1:],
-        )
-
-    pruner = _timed(note, "build", build)
+    pruner = _timed(note, "build", pruner_of, model, x)
     removed: dict[str, set[int]] = {}
     twice = False
 

@@ -15,105 +15,34 @@ will. `tables` prints what OUT holds, as Markdown.
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from bench import Bench, Rows, drawn
+from budgets import latency, size
 from by_macs import ByMacs
 from cases import MEASURED, SIZED, build
 from safetensors.torch import load_file
 
 from edgeprune import capture, channel_groups
 from edgeprune.blocks import blocks
-from edgeprune.closed_loop import AIM, Baseline, close_the_loop
-from edgeprune.cost import host_conditions, profile
-from edgeprune.errors import BudgetError
-from edgeprune.lowering import lower
-from edgeprune.measuring import Effort, compare
-from edgeprune.planning import Blocks, Known, Limits
+from edgeprune.closed_loop import AIM
+from edgeprune.cost import host_conditions
+from edgeprune.planning import Blocks, Limits
 from edgeprune.planning.levels import Choices
 from edgeprune.planning.planner import Planner
 from edgeprune.planning.tabulate import tabulated
-from edgeprune.records import Budget, ChannelGroups, CostModel, Graph, Scores
 from edgeprune.scoring import score, score_blocks
-from edgeprune.targets import load_target
 
 FRONT = ("resnet50", "mobilenet_v2", "densenet121", "vit_b_16", "swin_t")
 LARGE = ("resnet152", "efficientnet_b7", "swin_b", "densenet201")
 SPEEDUPS = (1.5, 2.0, 3.0)
-Row = dict[str, Any]
-
-
-class Rows:
-    """The rows made so far, on disk."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        lines = path.read_text().splitlines() if path.is_file() else []
-        self.made = [json.loads(line) for line in lines]
-
-    def missing(self, **key: Any) -> bool:
-        return not any(all(row.get(k) == v for k, v in key.items()) for row in self.made)
-
-    def add(self, row: Row) -> None:
-        row = {**row, "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-        self.made.append(row)
-        with self._path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        print(json.dumps(row), flush=True)
-
-    def of(self, stage: str) -> list[Row]:
-        return [row for row in self.made if row["stage"] == stage]
-
-
-class Bench:
-    """What the stages share: the arguments, and networks that are loaded once."""
-
-    def __init__(self, arguments: argparse.Namespace) -> None:
-        self.rows = Rows(arguments.out)
-        self.table = arguments.costs
-        self.only = arguments.only
-        self.most = arguments.most
-        self.checkpoint = arguments.checkpoint
-        self.formula = arguments.formula
-        self.target = load_target("host")
-        self._known: dict[str, tuple[Graph, ChannelGroups, CostModel]] = {}
-
-    def wants(self, name: str) -> bool:
-        return not self.only or name in self.only
-
-    def network(self, name: str) -> tuple[Graph, ChannelGroups, CostModel]:
-        if name not in self._known:
-            self._known.clear()
-            module, shape = build(name)
-            graph = capture(module, (torch.zeros(shape),), name=name)
-            groups = channel_groups(graph)
-            if self.formula:
-                self._known[name] = graph, groups, ByMacs.of(graph, groups)
-            else:
-                cost = profile(graph, self.target, groups, table=self.table)
-                self._known[name] = graph, groups, cost
-        return self._known[name]
-
-
-def drawn(groups: ChannelGroups, seed: int = 0) -> Scores:
-    """Importance as trained networks have it: long-tailed within a group, different between groups.
-
-    Log-normal channels (sigma 1), groups scaled log-normally (sigma 0.5).
-    """
-    random = np.random.default_rng(seed)
-    values = {
-        g.name: random.lognormal(0, 1, g.size) * random.lognormal(0, 0.5) for g in groups.groups
-    }
-    return Scores("drawn", values)
 
 
 def front(bench: Bench) -> None:
@@ -208,75 +137,6 @@ def solvers(bench: Bench) -> None:
             bench.rows.add({**key, **plain_answers(problem, limit)})
 
 
-def latency(bench: Bench) -> None:
-    """Table 3: latency budgets, measured."""
-    measured(bench, "latency", MEASURED, lambda ratio, base: Budget(latency_ms=base[0] / ratio))
-
-
-def size(bench: Bench) -> None:
-    """Table 4: size budgets, in bytes of the .pte."""
-    measured(bench, "size", SIZED, lambda ratio, base: Budget(size_bytes=int(base[1] / ratio)))
-
-
-def measured(
-    bench: Bench,
-    stage: str,
-    pairs: tuple[tuple[str, float], ...],
-    budget_of: Callable[[float, tuple[float, int]], Budget],
-) -> None:
-    """The closed loop for each (network, ratio): as `fit --epochs 0` runs it."""
-    done = 0
-    for name, ratio in pairs:
-        key = {"stage": stage, "model": name, "ratio": ratio}
-        if not bench.wants(name) or not bench.rows.missing(**key):
-            continue
-        if done == bench.most:
-            return
-        done += 1
-        graph, groups, cost = bench.network(name)
-        start = time.monotonic()
-        with tempfile.TemporaryDirectory() as scratch:
-            artifact = lower(graph, bench.target, Path(scratch) / "baseline.pte")
-            if stage == "latency":
-                (before,) = compare([artifact], bench.target, Effort(processes=2))
-                base = Baseline(artifact.path, before.median_ms, artifact.size_bytes)
-            else:
-                base = Baseline(
-                    artifact.path, cost.latency_ms(groups.full_widths()), artifact.size_bytes
-                )
-            known = Known(graph, groups, score(graph, groups, "l2"), blocks=Blocks(blocks(graph)))
-            budget = budget_of(ratio, (base.latency_ms, base.size_bytes))
-            row: Row = {**key, "base_ms": base.latency_ms, "base_bytes": base.size_bytes}
-            try:
-                found = close_the_loop(known, cost, base, (budget, bench.target))
-            except BudgetError as error:
-                bench.rows.add({**row, "error": str(error)})
-                continue
-        met = [t for t in found.rounds if t.verdict == "met"]
-        last = max(met, key=_used(budget)) if met else min(found.rounds, key=_used(budget))
-        bench.rows.add(
-            {
-                **row,
-                "budget": budget.latency_ms or budget.size_bytes,
-                "used": _used(budget)(last),
-                "verdict": last.verdict,
-                "rounds": [[t.predicted_ms, t.measured_ms, t.size_bytes] for t in found.rounds],
-                "importance": found.plan.importance,
-                "gap": found.plan.gap,
-                "seconds": round(time.monotonic() - start, 1),
-                "load": host_conditions("xnnpack", "fp32", 1).load,
-                "notes": list(found.plan.notes),
-            }
-        )
-
-
-def _used(budget: Budget) -> Callable[[Any], float]:
-    if budget.latency_ms is not None:
-        most = budget.latency_ms
-        return lambda turn: float(turn.measured_ms / most)
-    return lambda turn: float(turn.size_bytes / (budget.size_bytes or 1))
-
-
 def blocks_or_not(bench: Bench) -> None:
     """Table 5: ResNet-56 at 3x; what is lost is channels of what stays and blocks that go."""
     if not bench.rows.missing(stage="blocks"):
@@ -352,6 +212,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], help="these networks only")
     parser.add_argument("--checkpoint", type=Path, help="weights of ResNet-56 (.safetensors)")
     parser.add_argument("--formula", action="store_true", help="costs by formula, not measured")
+    parser.add_argument("--calibrate", type=int, help="programs around each first plan")
     parser.add_argument("--most", type=int, default=-1, help="at most so many measured pairs")
     bench = Bench(arguments := parser.parse_args())
     for stage in arguments.stages:

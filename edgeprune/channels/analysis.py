@@ -83,6 +83,12 @@ def analyse(graph: Graph) -> Analysis:
     return found
 
 
+def followed(graph: Graph) -> Analysis:
+    """The analysis of a graph of which nothing is to be removed by it: nothing is pinned, so every
+    channel is told that is tied to a parameter's."""
+    return _Union(graph.program).analysis(pins=False)
+
+
 @dataclass
 class _Union(Flow):
     module: fx.GraphModule
@@ -102,9 +108,11 @@ class _Union(Flow):
     crossed: dict[fx.Node, list[Tensor]] = field(default_factory=dict)
     crossed_within: dict[fx.Node, list[Tensor]] = field(default_factory=dict)
 
-    def analysis(self) -> Analysis:
+    def analysis(self, *, pins: bool = True) -> Analysis:
         with torch.no_grad():
             held = run(self, self.module, as_captured, self.constant)
+        if not pins:
+            self.pins, self.pins_within, self.counts = [], [], []
         links, shared = _joined(self.pairs), _joined(self.shared_pairs)
         linked = _components(self.next_id, [links, shared])
         classes, owners = self._classes(links, shared)

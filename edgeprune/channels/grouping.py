@@ -99,7 +99,6 @@ class _Groups:
     def __post_init__(self) -> None:
         self.classes: dict[str, Ids] = {}
         self.parts: dict[str, Ids] = {}
-        self.heads: set[str] = set()
         self.where = Where(self.analysis, np.full(self.total, -1), [], [])
         self.rank = np.zeros(self.total, dtype=np.int64)
         self._taken: Counter[str] = Counter()
@@ -124,8 +123,9 @@ class _Groups:
         """Owners that are alike form a group: parts that may go whole."""
         for cell in cells_of(self.members.heads, offered):
             if len(cell) > 1:
-                base = f"{self.members.name(int(cell[0]), heads=True)}.heads"
-                self.heads.add(self.add([cell], base))
+                base = self.members.name(int(cell[0]), heads=True)
+                inside = self.members.channels.entity[self.members.owner == cell[0]]
+                self.add([cell], f"{base}.heads" if (inside != cell[0]).any() else base)
 
     def finished(self) -> tuple[ChannelGroup, ...]:
         """All groups with their slices."""
@@ -148,7 +148,7 @@ class _Groups:
         """By group of heads, the groups of the channels inside of them."""
         inside = self.where.group[self.members.channels.entity]
         heads = self.where.group[self.members.owner]
-        both = (inside >= 0) & (heads >= 0)
+        both = (inside >= 0) & (heads >= 0) & (inside != heads)
         found: dict[str, list[str]] = defaultdict(list)
         for head, group in np.unique(np.stack([heads[both], inside[both]]), axis=1).T.tolist():
             found[self.where.names[head]].append(self.where.names[group])
@@ -173,6 +173,8 @@ def _constraints(analysis: Analysis, is_owner: NDArray[np.bool_]) -> list[Constr
     """Count constraints over classes, without those that hold by themselves."""
     found: dict[bytes, Constraint] = {}
     for counted in analysis.counts:
+        if all(_goes_whole(analysis, part) for part in counted.parts):
+            continue
         rows = [np.sort(analysis.classes[part]) for part in counted.parts]
         if len({len(row) for row in rows}) == 1:
             rows = list(np.unique(np.stack(rows), axis=0))
@@ -181,6 +183,13 @@ def _constraints(analysis: Analysis, is_owner: NDArray[np.bool_]) -> list[Constr
             key = b"|".join(row.tobytes() for row in rows)
             found.setdefault(key, counters)
     return list(found.values())
+
+
+def _goes_whole(analysis: Analysis, part: Ids) -> bool:
+    """Whether a part is one channel, its own owner (a statistic is divided by in all of it): its
+    count is then as large as the others' or the part is gone."""
+    classes = analysis.classes[part]
+    return bool((classes == classes[0]).all() and (analysis.owners[part] == classes).all())
 
 
 def _counted(constraints: list[Constraint], total: int) -> NDArray[np.bool_]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import fx
 
-from edgeprune.channels.analysis import Analysis
+from edgeprune.channels.analysis import Analysis, Ids
 from edgeprune.channels.core import name_of, rule_for, where
 from edgeprune.channels.extents import Where
 from edgeprune.channels.members import owner_name
@@ -32,11 +32,13 @@ def pinned(analysis: Analysis, groups: Where) -> tuple[Pinned, ...]:
         ids = analysis.parameters[name][dim]
         assert ids is not None
         own = ids.numpy()
-        stuck = own[(analysis.classes[own] == 0) & (groups.group[analysis.owners[own]] < 0)]
+        stuck = own[
+            (groups.group[analysis.classes[own]] < 0) & (groups.group[analysis.owners[own]] < 0)
+        ]
         if not stuck.size:
             continue
         first = int(cause[analysis.linked[stuck]].min())
-        op, reason, line = "output", "tied to channels that cannot be removed", ""
+        op, reason, line = _all_together(analysis, analysis.linked[stuck])
         if first < len(order):
             pin = analysis.pins[order[first]]
             op = name_of(pin.node) if pin.node.op == "call_function" else "output"
@@ -45,6 +47,16 @@ def pinned(analysis: Analysis, groups: Where) -> tuple[Pinned, ...]:
                 continue  # a table of positions, say: it has no channels
         found.append(Pinned(owner_name(name), stuck.size, op, reason, line))
     return tuple(found)
+
+
+def _all_together(analysis: Analysis, linked: Ids) -> tuple[str, str, str]:
+    """Channels that nothing pins and that still cannot go: tied to each other, all of them, through
+    what some op asks of parts."""
+    tied = set(linked.tolist())
+    nodes = (c.node for c in analysis.counts if tied & set(analysis.linked[c.parts[0]].tolist()))
+    node = next(nodes, None)
+    op = name_of(node) if node is not None else "output"
+    return op, "they could only go all together", where(node) if node is not None else ""
 
 
 def _left_alone(analysis: Analysis, node: fx.Node) -> bool:

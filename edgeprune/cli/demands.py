@@ -37,6 +37,16 @@ TimeLimitOption = Annotated[
     float,
     typer.Option(metavar="SECONDS", help="Longest search for one plan; the rest is its gap."),
 ]
+CalibrateOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=0,
+        max=20,
+        help="Programs around the first plan to measure before it, so that fewer rounds miss; "
+        "3 where lowering the model takes a minute or more, else 0.",
+    ),
+]
 BudgetMemoryOption = Annotated[
     float | None,
     typer.Option(metavar="MB", help="Activations that may live at one time, in 1,000,000 bytes."),

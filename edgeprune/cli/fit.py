@@ -13,6 +13,7 @@ from edgeprune.cli import show
 from edgeprune.cli.demands import (
     BudgetMacsOption,
     BudgetMemoryOption,
+    CalibrateOption,
     FloorOption,
     MaxCutOption,
     MinWidthOption,
@@ -148,6 +149,7 @@ def fit(  # one parameter per option: that is how Typer reads a command line
     multiple: MultipleOption = None,
     max_cut: MaxCutOption = None,
     time_limit: TimeLimitOption = FitOptions.time_limit,
+    calibrate: CalibrateOption = None,
     bundle: BundleOption = False,
     seed: SeedOption = 0,
     out: Annotated[
@@ -176,6 +178,7 @@ def fit(  # one parameter per option: that is how Typer reads a command line
       edgeprune fit --model torchvision:mobilenet_v2 --budget-mb 8 --epochs 0
       edgeprune fit --recipe recipe.toml --speedup 2
       edgeprune fit --model net.py:make --data digits --speedup 4 --quantize int8
+      edgeprune fit --model torchvision:vit_b_16 --speedup 1.5 --calibrate 4
       edgeprune fit --model net.py:make --data digits --speedup 3 \\
           --strategy iterative --rounds 3 --sparsity-pattern 2:4
 
@@ -230,6 +233,7 @@ def fit(  # one parameter per option: that is how Typer reads a command line
         rules=rules,
         floor=floor,
         time_limit=time_limit,
+        calibrate=calibrate,
         bundle=bundle,
     )
     check_criterion(criterion, data)

@@ -111,3 +111,5 @@ def _facts(target: Target) -> Iterator[tuple[str, str]]:
         yield "peak's source", target.rates.source
     if target.vela is not None:
         yield "accelerator", target.vela.accelerator
+    if target.core is not None:
+        yield "core", target.core

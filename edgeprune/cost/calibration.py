@@ -33,6 +33,12 @@ class Calibration:
         """The corrected prediction, milliseconds."""
         return self.factor * predicted_ms + self.offset_ms
 
+    def inverse(self, measured_ms: float) -> float:
+        """What is predicted for programs that take `measured_ms`, milliseconds: never less than
+        half or more than twice as much, which no line through a few programs can promise."""
+        asked = (measured_ms - self.offset_ms) / self.factor if self.factor > 0 else measured_ms
+        return min(max(asked, measured_ms / 2), measured_ms * 2)
+
     @property
     def margin(self) -> float:
         """By what share a measured program may exceed its prediction: the largest such error."""

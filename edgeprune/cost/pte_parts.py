@@ -8,7 +8,7 @@ Weights are found by name and only their sizes are kept. Formats: the wheel's ow
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -86,26 +86,35 @@ def graph_bytes(graph: Tree) -> bytes:
 
 def put_together(program: Tree, segments: list[bytes], alignment: int = ALIGNMENT) -> bytes:
     """Program tables, extended header and segments as one file; the tables name the segments."""
+    head, starts = _head(program, [len(segment) for segment in segments], alignment)
+    out, end = [head], 0
+    for start, segment in zip(starts, segments, strict=True):
+        out += [bytes(start - end), segment]
+        end = start + len(segment)
+    return b"".join(out)
+
+
+def size_together(program: Tree, sizes: Sequence[int], alignment: int = ALIGNMENT) -> int:
+    """How long `put_together` makes a file whose segments have these sizes, bytes."""
+    head, starts = _head(program, sizes, alignment)
+    return len(head) + (starts[-1] + sizes[-1] if sizes else 0)
+
+
+def _head(program: Tree, sizes: Sequence[int], alignment: int) -> tuple[bytes, list[int]]:
+    """All before the first segment, and where each begins, counted from the first one."""
     starts, end = [], 0
-    for segment in segments:
+    for size in sizes:
         starts.append(end)
-        end = aligned(end + len(segment), alignment)
-    listed = [
-        {"offset": start, "size": len(segment)}
-        for start, segment in zip(starts, segments, strict=True)
-    ]
+        end = aligned(end + size, alignment)
+    listed = [{"offset": start, "size": size} for start, size in zip(starts, sizes, strict=True)]
     tables = encode(program_schema(), "Program", {**program, "segments": listed})
     size = len(tables) + _PROGRAM_HEADER
     base = aligned(size, alignment)
-    total = starts[-1] + len(segments[-1]) if segments else 0
+    total = starts[-1] + sizes[-1] if sizes else 0
     header = struct.pack("<4sIQQQ", b"eh00", _PROGRAM_HEADER, size, base, total)
     root = int.from_bytes(tables[:4], "little") + _PROGRAM_HEADER
     out = [root.to_bytes(4, "little"), tables[4:8], header, tables[8:], bytes(base - size)]
-    for index, (start, segment) in enumerate(zip(starts, segments, strict=True)):
-        out.append(segment)
-        if index + 1 < len(segments):
-            out.append(bytes(starts[index + 1] - start - len(segment)))
-    return b"".join(out)
+    return b"".join(out), starts
 
 
 @lru_cache(maxsize=1)

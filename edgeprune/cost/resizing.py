@@ -6,6 +6,8 @@ network's own dimensions as functions of widths (`ChannelGroups.extents`), and a
 widths is the first one with its numbers replaced. Weights are dummies: they do not change the time.
 
 What cannot be explained, or could be explained in two ways that differ, is refused: `CannotResize`.
+The length of the file that lowering would make, and the memory it would plan, follow from the same
+sizes.
 """
 
 from __future__ import annotations
@@ -14,11 +16,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from hashlib import sha256
 from math import prod
 from typing import Any
 
 import numpy as np
 
+from edgeprune.cost.program_sizes import file_bytes
 from edgeprune.cost.pte_parts import (
     NotUnderstood,
     Parts,
@@ -46,7 +50,11 @@ _SLACK = 256
 
 
 class CannotResize(ValueError):
-    """Programs that differ in more than sizes, or sizes that have no one explanation."""
+    """Programs that differ in more than sizes, or sizes that nothing explains."""
+
+
+class Ambiguous(CannotResize):
+    """Sizes with more than one explanation; another program to learn from may tell them apart."""
 
 
 @dataclass(frozen=True)
@@ -71,20 +79,26 @@ class Template:
     """A program whose sizes are known as functions of widths.
 
     `places` are where its numbers stand, by what they are in the programs that it was learnt from;
-    `terms` the explanations of each.
+    `terms` the explanations of each. `more_bytes` is by how much the first of those programs is
+    longer than `file_bytes` makes it.
     """
 
     parts: Parts
     places: Mapping[Numbers, tuple[Path, ...]]
     terms: Mapping[Numbers, tuple[Term, ...]]
+    more_bytes: int = 0
+
+    def file_bytes(self, resized: Parts) -> int:
+        """What lowering would make of a resized program: the .pte's length, bytes."""
+        return file_bytes(resized) + self.more_bytes
 
     def numbers(self, widths: Widths) -> dict[Numbers, int]:
-        """What each number is at `widths`. Raises CannotResize where explanations differ."""
+        """What each number is at `widths`. Raises Ambiguous where explanations differ."""
         found: dict[Numbers, int] = {}
         for numbers, terms in self.terms.items():
             values = {value for term in terms if (value := term.at(widths)) is not None}
             if len(values) != 1:
-                raise CannotResize(
+                raise Ambiguous(
                     f"a size that was {numbers} could now be any of {sorted(values)}: "
                     f"{self.places[numbers][0]}"
                 )
@@ -92,7 +106,8 @@ class Template:
         return found
 
     def resized(self, widths: Widths) -> Parts:
-        """The program's parts at `widths`; names of weights are made distinct."""
+        """The program's parts at `widths`. Weights that were stored once because they were equal
+        still are where their sizes are equal."""
         numbers = self.numbers(widths)
         new = {path: numbers[n] for n, paths in self.places.items() for path in paths}
         parts = self.parts
@@ -101,12 +116,12 @@ class Template:
         for graph in graphs:
             _pad(graph)
         named: dict[str, int] = {}
-        for number, graph in enumerate(graphs):
+        for graph in graphs:
             sizes = _constant_bytes(graph)
             listed = []
             for i, item in enumerate(graph.get("constant_data", [])):
                 if i in sizes:
-                    name = f"{number}.{i}"
+                    name = _name(item["named_key"], sizes[i])
                     named[name] = sizes[i]
                     item = {**item, "size": sizes[i], "named_key": name}
                 listed.append(item)
@@ -133,7 +148,8 @@ def learn(programs: Sequence[tuple[Widths, bytes]], extents: Iterable[Extent]) -
     for numbers, found in terms.items():
         if not found:
             raise CannotResize(f"nothing explains a size that was {numbers}: {places[numbers][0]}")
-    return Template(parts[0], {n: tuple(p) for n, p in places.items()}, terms)
+    more = len(programs[0][1]) - file_bytes(parts[0])
+    return Template(parts[0], {n: tuple(p) for n, p in places.items()}, terms, more)
 
 
 def program_bytes(parts: Parts) -> bytes:
@@ -162,6 +178,11 @@ def differences(first: Parts, second: Parts) -> list[tuple[Path, Numbers]]:
     """
     trees = [{"program": p.program, "graphs": p.graphs} for p in (first, second)]
     return list(_differences(trees, ()))
+
+
+def _name(key: str, size: int) -> str:
+    """A name for weights of another size, as long as the old one, which is a hash of them."""
+    return sha256(f"{key} {size}".encode()).hexdigest()
 
 
 @lru_cache(maxsize=1)

@@ -161,7 +161,10 @@ class Walk:
     def emit(self, op: str, nodes: Sequence[fx.Node], shapes: Sequence[Dims], **attrs: Any) -> None:
         """Appends a kernel; attributes that are None are left out."""
         kept = tuple(sorted((k, v) for k, v in attrs.items() if v is not None))
-        self.kernels.append(Kernel(op, tuple(n.name for n in nodes), tuple(shapes), kept))
+        # In a rewritten network a node says which of the captured one it is a part of.
+        names = dict.fromkeys(n.meta.get("origin", n.name) for n in nodes)
+        told = tuple(name for name in names if name is not None)
+        self.kernels.append(Kernel(op, told, tuple(shapes), kept))
 
     def write(self, nodes: Sequence[fx.Node], layout: Layout, call: int) -> None:
         """Says that `nodes` (fused: all the same tensor) now hold a delegated result."""

@@ -13,8 +13,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeprune.errors import LoweringError, TargetError
-from edgeprune.lowering.backends import Lowered, backend
+from edgeprune.errors import TargetError
+from edgeprune.lowering.backends import Lowered, Needs, backend
 from edgeprune.lowering.finish import finish
 from edgeprune.records import Target, Vela
 from edgeprune.vela_reports import SUFFIX, read_reports
@@ -22,24 +22,26 @@ from edgeprune.vela_reports import SUFFIX, read_reports
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
+APART = "in an environment of its own (Arm's tools hold numpy back)"
 
-@backend("ethos-u", dtypes=("int8",))
+
+@backend("ethos-u", dtypes=("int8",), needs=Needs("ethosu", "ethos-u", APART))
 def lower_ethos_u(exported: ExportedProgram, target: Target) -> Lowered:
     """The program, and beside it what Vela says it takes (see `vela_reports`).
 
-    Raises LoweringError where Vela is not installed, TargetError where the profile does not say
+    Raises TargetError where the profile does not say
     for which accelerator to compile.
     """
     if target.vela is None:
         raise TargetError(f"target {target.name!r} names no accelerator: set vela.accelerator")
-    arm = _arm()
+    from executorch.backends.arm.ethosu import EthosUPartitioner
     from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 
     with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
-        spec = _spec(arm, target.vela).dump_intermediate_artifacts_to(folder)
+        spec = _spec(target.vela).dump_intermediate_artifacts_to(folder)
         edge = to_edge_transform_and_lower(
-            _quantized(arm, exported, spec),
-            partitioner=[arm["EthosUPartitioner"](spec)],
+            _quantized(exported, spec),
+            partitioner=[EthosUPartitioner(spec)],
             compile_config=EdgeCompileConfig(_check_ir_validity=False),
         )
         lowered = finish(edge)
@@ -50,30 +52,10 @@ def lower_ethos_u(exported: ExportedProgram, target: Target) -> Lowered:
     return replace(lowered, beside={SUFFIX: text})
 
 
-def _arm() -> dict[str, Any]:
-    try:
-        from ethosu.vela import vela
-        from executorch.backends.arm.ethosu import EthosUCompileSpec, EthosUPartitioner
-        from executorch.backends.arm.quantizer import (
-            EthosUQuantizer,
-            get_symmetric_quantization_config,
-        )
-    except ImportError as error:
-        raise LoweringError(
-            "lowering for Ethos-U needs Arm's compiler Vela, in an environment of its own (it "
-            f"holds numpy back): pip install 'edgeprune[ethos-u]' ({error})"
-        ) from error
-    return {
-        "EthosUCompileSpec": EthosUCompileSpec,
-        "EthosUPartitioner": EthosUPartitioner,
-        "EthosUQuantizer": EthosUQuantizer,
-        "config": get_symmetric_quantization_config,
-        "vela": vela,
-    }
+def _spec(vela: Vela) -> Any:
+    from executorch.backends.arm.ethosu import EthosUCompileSpec
 
-
-def _spec(arm: dict[str, Any], vela: Vela) -> Any:
-    return arm["EthosUCompileSpec"](
+    return EthosUCompileSpec(
         vela.accelerator,
         system_config=vela.system_config,
         memory_mode=vela.memory_mode,
@@ -82,12 +64,13 @@ def _spec(arm: dict[str, Any], vela: Vela) -> Any:
     )
 
 
-def _quantized(arm: dict[str, Any], exported: ExportedProgram, spec: Any) -> ExportedProgram:
+def _quantized(exported: ExportedProgram, spec: Any) -> ExportedProgram:
     import torch
+    from executorch.backends.arm.quantizer import EthosUQuantizer, get_symmetric_quantization_config
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-    quantizer = arm["EthosUQuantizer"](spec)
-    quantizer.set_global(arm["config"]())
+    quantizer = EthosUQuantizer(spec)
+    quantizer.set_global(get_symmetric_quantization_config())
     inputs, _ = exported.example_inputs
     # The quantizer refuses the node that guards shapes (pytorch/executorch#16248).
     prepared = prepare_pt2e(exported.module(check_guards=False), quantizer)

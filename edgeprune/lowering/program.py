@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import tempfile
 import time
@@ -11,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeprune.errors import LoweringError
-from edgeprune.lowering.backends import backend_for
+from edgeprune.lowering.backends import ready_backend
 from edgeprune.lowering.quantising import is_quantised, quantise, quantised_before
 from edgeprune.output import write_atomically
 from edgeprune.quiet import quiet
 from edgeprune.reasons import reason_of, source_of
 from edgeprune.records import Artifact, Graph, Target
+from edgeprune.static import static_program
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -37,7 +37,7 @@ def lower(graph: Graph, target: Target, path: Path | str | None = None) -> Artif
     dtype, or upstream refuses it, OutputError where the file cannot be written.
     """
     started = time.perf_counter()
-    chosen = backend_for(target)
+    chosen = ready_backend(target)
     if quantised_before(target) != is_quantised(graph):
         raise LoweringError(
             f"target {target.name!r} runs {target.dtype}, and {graph.name!r} is "
@@ -76,26 +76,25 @@ def lower(graph: Graph, target: Target, path: Path | str | None = None) -> Artif
 def lower_for_latency(graph: Graph, target: Target, path: Path) -> Artifact:
     """`lower` for programs that are only timed: where the target runs int8, the graph is quantised
     on noise, since latency does not depend on values."""
+    return lower(on_noise(graph, target), target, path)
+
+
+def on_noise(graph: Graph, target: Target) -> Graph:
+    """`graph` as `lower` takes it for `target`: quantised on noise where it must be quantised,
+    which is right for speed and size and says nothing of accuracy."""
     if not quantised_before(target):
-        return lower(graph, target, path)
+        return graph
     import torch
 
     generator = torch.Generator().manual_seed(0)
     noise = [torch.randn(x.shape, generator=generator) for x in graph.example_inputs[:1]]
-    return lower(quantise(graph, target, noise), target, path)
+    return quantise(graph, target, noise)
 
 
 def _export(graph: Graph) -> ExportedProgram:
     """The graph in eval mode with static shapes, as upstream's compilers want it."""
-    import torch
-
-    # A copy, because the graph may be in the middle of training and must stay in that mode.
-    # (It also drops the guard that forbids eval() on exported modules.)
-    module = copy.deepcopy(graph.program)
-    module.eval()
     try:
-        with torch.no_grad():
-            return torch.export.export(module, graph.example_inputs)
+        return static_program(graph)
     except Exception as error:
         raise _refused(graph, "torch.export refused", error) from error
 

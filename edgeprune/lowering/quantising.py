@@ -13,7 +13,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from edgeprune.errors import LoweringError
-from edgeprune.lowering.backends import backend_for
+from edgeprune.lowering.backends import Backend, backend_for, ready_backend
+from edgeprune.lowering.layout import in_channels_last
 from edgeprune.quiet import quiet
 from edgeprune.reasons import reason_of
 from edgeprune.records import Graph, Target
@@ -34,7 +35,7 @@ def quantise(graph: Graph, target: Target, samples: Iterable[Tensor]) -> Graph:
     import torch
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-    backend = backend_for(target)
+    backend = ready_backend(target)
     if backend.quantizer is None or target.dtype != INT8:
         raise LoweringError(
             f"backend {backend.name!r} has no quantizer for dtype {target.dtype!r}: name a target "
@@ -43,7 +44,7 @@ def quantise(graph: Graph, target: Target, samples: Iterable[Tensor]) -> Graph:
     seen = 0
     with quiet(), torch.no_grad():
         try:
-            prepared = prepare_pt2e(_exported(graph), backend.quantizer())
+            prepared = prepare_pt2e(exported_again(graph, backend), backend.quantizer())
             for batch in samples:
                 prepared(batch)
                 seen += 1
@@ -54,7 +55,7 @@ def quantise(graph: Graph, target: Target, samples: Iterable[Tensor]) -> Graph:
             ) from error
     if converted is None:
         raise LoweringError(f"{graph.name!r}: int8 needs samples to be calibrated on, got none")
-    return replace(graph, program=_plain(converted), masks={})
+    return replace(graph, program=plain(converted), masks={})
 
 
 def quantised_before(target: Target) -> bool:
@@ -68,8 +69,9 @@ def is_quantised(graph: Graph) -> bool:
     return any("quantized_decomposed" in str(node.target) for node in graph.program.graph.nodes)
 
 
-def _exported(graph: Graph) -> Any:
-    """The graph exported in eval mode with its batch open where it can be, as a module."""
+def exported_again(graph: Graph, backend: Backend) -> Any:
+    """The graph exported in eval mode with its batch open where it can be, as a module, in the
+    backend's layout."""
     import torch
 
     module = copy.deepcopy(graph.program)
@@ -78,12 +80,15 @@ def _exported(graph: Graph) -> Any:
     if graph.dynamic_batch:
         inputs = tuple(torch.cat([x, x]) if x.shape[0] == 1 else x for x in inputs)
         shapes = tuple({0: torch.export.Dim.AUTO} for _ in inputs)
+    if backend.programs.channels_last:
+        module.to(memory_format=torch.channels_last)
+        inputs = in_channels_last(inputs)
     program = torch.export.export(module, inputs, dynamic_shapes=shapes)
     # guards are nodes that the quantizer does not know (pytorch/executorch #16248)
     return program.module(check_guards=False)
 
 
-def _plain(module: Any) -> fx.GraphModule:
+def plain(module: Any) -> fx.GraphModule:
     """The module without what torchao adds to forbid eval() and train() on exported ones."""
     from torch import fx
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from edgeprune.lowering.backends import Lowered, backend
+from edgeprune.lowering.backends import Lowered, Programs, backend
 from edgeprune.lowering.finish import finish
-from edgeprune.lowering.rewrites import rewritten
+from edgeprune.lowering.half import half_weights, in_half
 from edgeprune.records import Target
+from edgeprune.rewrites import applies, rewritten
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -25,14 +26,22 @@ def quantizer() -> Any:
     return XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
 
 
-@backend("xnnpack", dtypes=("fp32", "int8"), quantizer=quantizer)
+@backend(
+    "xnnpack",
+    dtypes=("fp32", "fp16", "int8"),
+    quantizer=quantizer,
+    programs=Programs(run_here=True),
+)
 def lower_xnnpack(exported: ExportedProgram, target: Target) -> Lowered:
     """Everything XNNPACK can run goes to it; what is left runs in ExecuTorch's own kernels."""
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
 
     applied: Mapping[str, int] = {}
-    if target.rewrite:
+    if applies(target):
         exported, applied = rewritten(exported)
-    edge = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
+    if target.dtype == "fp16":
+        exported = in_half(exported)
+    with half_weights():
+        edge = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
     return replace(finish(edge), rewrites=applied)

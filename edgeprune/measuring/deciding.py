@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from edgeprune.measuring.latency import DEFAULT_EFFORT, Program, measurements, path_of
@@ -39,19 +40,16 @@ def measure_until_decided(
     looks at the same 95 % interval, which together err a little more often than one in twenty.
     Raises as `measure` does.
     """
-    path = check_program(path_of(program))
-    session = Session((path,), target, effort)
-    answer = run(session, progress)
-    while True:
-        (measured,) = measurements(session, answer)
-        decided = verdict(measured.interval_ms, budget_ms)
-        room = effort.max_processes - measured.processes
-        if decided != "undecidable" or measured.estimated:
-            return measured, decided
-        if room <= 0:
-            break
-        more = replace(effort, processes=min(room, measured.processes))
-        answer = _pooled(answer, run(replace(session, effort=more), progress))
+    (measured,) = compare_until(
+        [program],
+        target,
+        effort,
+        lambda found: verdict(found[0].interval_ms, budget_ms) != "undecidable",
+        progress,
+    )
+    decided = verdict(measured.interval_ms, budget_ms)
+    if decided != "undecidable" or measured.estimated:
+        return measured, decided
     low, high = measured.interval_ms
     said = (
         f"after {len(measured.samples_ms)} samples in {measured.processes} processes the median "
@@ -59,6 +57,30 @@ def measure_until_decided(
         "within: too close to tell with this noise; a quieter machine may"
     )
     return replace(measured, warnings=(*measured.warnings, said)), decided
+
+
+def compare_until(
+    programs: Sequence[Program],
+    target: Target,
+    effort: Effort,
+    decided: Callable[[tuple[Measurement, ...]], bool],
+    progress: Progress = silent,
+) -> tuple[Measurement, ...]:
+    """`compare`, again with as many processes for as long as `decided` says no of all samples.
+
+    Each turn doubles them, up to `effort.max_processes`. An estimate is final. Raises as `compare`
+    does.
+    """
+    paths = tuple(check_program(path_of(program)) for program in programs)
+    session = Session(paths, target, effort)
+    answer = run(session, progress)
+    while True:
+        found = measurements(session, answer)
+        room = effort.max_processes - found[0].processes
+        if room <= 0 or found[0].estimated or decided(found):
+            return found
+        more = replace(effort, processes=min(room, found[0].processes))
+        answer = _pooled(answer, run(replace(session, effort=more), progress))
 
 
 def _pooled(first: SessionSamples, second: SessionSamples) -> SessionSamples:

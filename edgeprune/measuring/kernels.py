@@ -21,6 +21,7 @@ from edgeprune.measuring.runners import KIT
 from edgeprune.measuring.session import Session
 from edgeprune.measuring.ssh import ssh_boards
 from edgeprune.records import ChannelGroups, Conditions, Graph, Progress, Target, silent
+from edgeprune.rewrites import as_run
 
 _BOARDS: dict[str, Callable[[Target], Sequence[Board]]] = {"ssh": ssh_boards, "adb": adb_boards}
 
@@ -36,8 +37,10 @@ def profile(
     """What `graph` costs on `target` at any widths, from kernels executed on it.
 
     On this host, over ssh or over adb; see `cost.profile`, which this calls, for what is kept and
-    what is raised. A target whose runner is "roofline" is estimated, and nothing is executed.
+    what is raised. A target whose runner is "roofline" is estimated, and nothing is executed. Where
+    programs for `target` are rewritten, kernels are those of the rewritten network.
     """
+    graph, groups = as_run(graph, groups, target)
     with kernel_runs(target, progress, table) as runs:
         return profile_here(graph, target, groups, progress=progress, table=table, runs=runs)
 

@@ -72,13 +72,7 @@ def use_threads(threads: int) -> None:
 def load(path: Path, seed: int) -> Loaded:
     """The program's `forward` (or only) method with random inputs of the shapes it declares."""
     try:
-        # Full verification costs a pass over the file's tables and turns most damage into an
-        # error instead of a crash.
-        program = runtime._load_program(
-            str(path), program_verification=runtime.Verification.InternalConsistency
-        )
-        names = [program.get_method_name(i) for i in range(program.num_methods())]
-        name = "forward" if "forward" in names else names[0]
+        program, name = _opened(path)
         method = program.load_method(name)
         meta = program.method_meta(name)
         generator = torch.Generator().manual_seed(seed)
@@ -92,6 +86,29 @@ def load(path: Path, seed: int) -> Loaded:
     except (RuntimeError, IndexError) as error:
         raise CannotLoad(f"the runtime cannot run {path}: {error}") from error
     return loaded
+
+
+def shapes(path: Path) -> dict[str, list[list[int]]]:
+    """The shapes of the program's inputs and outputs, as it declares them; nothing is loaded."""
+    try:
+        program, name = _opened(path)
+        meta = program.method_meta(name)
+        ins = [meta.input_tensor_meta(i) for i in range(meta.num_inputs())]
+        outs = [meta.output_tensor_meta(i) for i in range(meta.num_outputs())]
+    except (RuntimeError, IndexError) as error:
+        raise CannotLoad(f"the runtime cannot read {path}: {error}") from error
+    return {"inputs": [list(x.sizes()) for x in ins], "outputs": [list(y.sizes()) for y in outs]}
+
+
+def _opened(path: Path) -> tuple[Any, str]:
+    """The program, and the name of its `forward` (or only) method."""
+    # Full verification costs a pass over the file's tables and turns most damage into an
+    # error instead of a crash.
+    program = runtime._load_program(
+        str(path), program_verification=runtime.Verification.InternalConsistency
+    )
+    names = [program.get_method_name(i) for i in range(program.num_methods())]
+    return program, "forward" if "forward" in names else names[0]
 
 
 def failing(path: Path, cases: int, rtol: float, atol: float) -> list[int]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,7 @@ def run_worker(request: Mapping[str, Any], subject: str, timeout_s: float) -> di
                 errors="replace",
                 timeout=timeout_s,
                 check=False,
+                env={**_openvino(), **os.environ},
             )
         except subprocess.TimeoutExpired as error:
             raise MeasureError(
@@ -58,6 +61,14 @@ def run_worker(request: Mapping[str, Any], subject: str, timeout_s: float) -> di
         said = last_log_line(done.stderr)
         raise MeasureError(answer["error"] + (f" ({said})" if said else ""))
     return answer
+
+
+def _openvino() -> dict[str, str]:
+    """Where OpenVINO's runtime is, if it is installed: ExecuTorch's delegate for it asks there."""
+    spec = find_spec("openvino")
+    folders = [] if spec is None else spec.submodule_search_locations or []
+    found = [path for folder in folders for path in Path(folder).glob("libs/libopenvino_c.so*")]
+    return {"OPENVINO_LIB_PATH": str(found[0])} if found else {}
 
 
 def _ending(code: int) -> str:

@@ -11,6 +11,8 @@ task's own or {"error": "..."}; a process that ends without one has crashed.
            "before": {"temperature_c": x or null, "frequency_mhz": x or null}, "after": {...}}
     {"task": "execute", "program": path, "threads": n, "inputs": npz, "outputs": npz}
         → {}
+    {"task": "describe", "program": path}
+        → {"inputs": [[n]], "outputs": [[n]]}
     {"task": "check", "program": path of a bundled program, "threads": n, "cases": n, "rtol": x,
      "atol": x}
         → {"failing": [n]}
@@ -102,6 +104,12 @@ def _execute(request: Request) -> Answer:
     arrays: dict[str, Any] = {f"y{i}": y for i, y in enumerate(outputs)}
     np.savez(request["outputs"], **arrays)
     return {}
+
+
+@_task
+def _describe(request: Request) -> Answer:
+    """The shapes that a program declares; its delegates are not loaded, so any program will do."""
+    return loaded.shapes(Path(request["program"]))
 
 
 @_task

@@ -25,6 +25,7 @@ from edgeprune.records.network import Sparsity as Sparsity
 from edgeprune.records.network import Widths as Widths
 from edgeprune.records.network import block_key as block_key
 from edgeprune.records.outcome import Layer as Layer
+from edgeprune.records.outcome import Made as Made
 from edgeprune.records.outcome import OnDevice as OnDevice
 from edgeprune.records.outcome import Parity as Parity
 from edgeprune.records.outcome import Report as Report
@@ -61,6 +62,7 @@ __all__ = [
     "Kernel",
     "KernelKey",
     "Layer",
+    "Made",
     "Manifest",
     "Measurement",
     "Metric",

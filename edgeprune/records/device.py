@@ -61,8 +61,9 @@ class Vela:
 class Target:
     """One device profile, as read from a TOML file by `targets.load_target`.
 
-    `channel_multiple` is how many channels the device computes at a time; `requires` what it must
-    run at least, in words; `has_run` whether this project has run programs on such a device.
+    `core` is what upstream calls a microcontroller's processor; `channel_multiple` is how many
+    channels the device computes at a time; `requires` what it must run at least, in words;
+    `has_run` whether this project has run programs on such a device.
     """
 
     name: str
@@ -78,11 +79,13 @@ class Target:
     reach: Reach = field(default_factory=Reach)
     rates: Rates | None = None
     vela: Vela | None = None
+    core: str | None = None
     channel_multiple: int | None = None
     requires: str = ""
     has_run: bool = False
-    rewrite: bool = False
-    """Whether operators that the delegate does not take are rewritten to ones that it does."""
+    rewrite: bool = True
+    """Whether operators that the delegate does not take are rewritten to ones that it does, where
+    there are rewrites for it: in XNNPACK in fp32."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from edgeprune.records.network import Pinned, Sparsity
 from edgeprune.records.wishes import Budget, Metric
 
 Verdict = Literal["met", "missed", "undecidable"]
+Made = Literal["lowered", "resized"]
+"""How a program came to be: lowered from its network, or a lowered one with its sizes rewritten."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class Round:
     """One turn of the closed loop: what was predicted, what was measured.
 
     `importance` is the share of the network's importance that the plan keeps, `gap` by how much of
-    it the best plan for the same prediction may be better.
+    it the best plan for the same prediction may be better. A program that was "resized" is only on
+    the way to one that was "lowered".
     """
 
     budget_ms: float | None
@@ -66,6 +69,7 @@ class Round:
     verdict: Verdict
     importance: float | None = None
     gap: float | None = None
+    made: Made = "lowered"
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,8 @@ class Report:
     final: Side
     speedup: float
     speedup_interval: tuple[float, float]
-    parity: Parity
+    parity: Parity | None
+    """None where this machine's runtime cannot run such a program."""
     stages: tuple[Stage, ...]
     rounds: tuple[Round, ...]
     layers: tuple[Layer, ...]

@@ -90,8 +90,8 @@ class FitOptions:
     """Whether layers are refitted by least squares after a cut."""
     samples: int = 512
     """How many training samples these two look at, and int8 is calibrated on."""
-    quantize: Literal["int8"] | None = None
-    """Whether the final program is quantised; the baseline stays fp32."""
+    quantize: Literal["int8", "qat"] | None = None
+    """Whether the final program is in int8, and trained as such; the baseline stays fp32."""
     seed: int = 0
     force: bool = False
     drop_blocks: bool = False
@@ -101,5 +101,8 @@ class FitOptions:
     """The least share of every group that stays."""
     time_limit: float = 10.0
     """Seconds that the search for one plan may take."""
+    calibrate: int | None = None
+    """How many programs around the first plan are measured before it; None: three where lowering
+    takes a minute or more."""
     bundle: bool = False
     """Whether bundled programs are written: with inputs and the outputs expected for them."""

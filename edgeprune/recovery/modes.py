@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgeprune.data import Data, epoch_batches
 from edgeprune.data.evaluate import device_of
@@ -34,28 +34,43 @@ def in_eval(teacher: nn.Module | None) -> Iterator[None]:
 
 
 @contextmanager
-def channels_last(module: nn.Module, data: Data) -> Iterator[None]:
-    """Weights N H W C in memory while training, where the graph allows it.
+def channels_last(
+    module: nn.Module, data: Data, teacher: nn.Module | None = None
+) -> Iterator[torch.memory_format]:
+    """Weights N H W C in memory while training, where the graph allows it, and the teacher's too;
+    yields the order that batches should have.
 
     Convolutions on a CPU train about a quarter faster that way. A graph whose `view`s rely on
     N C H W order refuses, and trains as it is.
     """
     inputs, targets = next(epoch_batches(data.train_plain, seed=0, epoch=0))
-    trial = copy.deepcopy(module).to(memory_format=torch.channels_last).train()
-    device = device_of(module)
-    try:
-        with seeded(0):
-            output = trial(inputs[:2].to(device))
-        plain = Objective(data, Recipe())
-        plain(inputs[:2].to(device), output, targets[:2].to(device)).backward()
-    except RuntimeError:
-        yield
+    few = inputs[:2].to(device_of(module)), targets[:2].to(device_of(module))
+    if inputs.dim() != 4 or not _runs_so(module, few, Objective(data, Recipe(), teacher)):
+        yield torch.contiguous_format
         return
-    module.to(memory_format=torch.channels_last)
+    lent = [] if teacher is None else [(p, p.data) for p in teacher.parameters()]
+    for network in (module, teacher):
+        if network is not None:
+            network.to(memory_format=torch.channels_last)
     try:
-        yield
+        yield torch.channels_last
     finally:
         module.to(memory_format=torch.contiguous_format)
+        for parameter, tensor in lent:
+            parameter.data = tensor
+
+
+def _runs_so(module: nn.Module, few: tuple[Tensor, Tensor], objective: Objective) -> bool:
+    """Whether a copy of the module, and the teacher, can be trained with in N H W C."""
+    trial = copy.deepcopy(module).to(memory_format=torch.channels_last).train()
+    inputs, targets = few[0].contiguous(memory_format=torch.channels_last), few[1]
+    try:
+        with seeded(0):
+            output = trial(inputs)
+        objective(inputs, output, targets).backward()
+    except RuntimeError:
+        return False
+    return True
 
 
 def autocast(module: nn.Module, precision: str) -> Any:

@@ -8,8 +8,10 @@ from torch import Tensor
 
 from edgeprune.data import Data, epoch_batches
 from edgeprune.errors import DataError
+from edgeprune.records import Graph
 
 SAMPLES = 512
+_CHUNK = 32
 
 
 def plain_inputs(data: Data, samples: int, chunk: int) -> Iterator[Tensor]:
@@ -26,3 +28,10 @@ def plain_inputs(data: Data, samples: int, chunk: int) -> Iterator[Tensor]:
             return
     if left == samples:
         raise DataError(f"{data.name}: the training loader yielded nothing")
+
+
+def calibration_inputs(graph: Graph, data: Data, samples: int) -> list[Tensor]:
+    """`plain_inputs` in batches that `graph` takes; a smaller rest is left out where others are."""
+    size = _CHUNK if graph.dynamic_batch else len(graph.example_inputs[0])
+    batches = list(plain_inputs(data, samples, size))
+    return [x for x in batches if len(x) == size] or batches

@@ -64,8 +64,8 @@ def train(
     check_fit(module, data)
     assert isinstance(module, torch.fx.GraphModule)
     copied = replace(graph, program=module)
-    with channels_last(module, data), in_eval(teacher):
-        state = _Run(copied, Objective(data, recipe, teacher), session).finish()
+    with in_eval(teacher), channels_last(module, data, teacher) as order:
+        state = _Run(copied, Objective(data, recipe, teacher), session, order).finish()
     module.load_state_dict(state.best)
     module.eval()
     for parameter in module.parameters():
@@ -77,9 +77,16 @@ def train(
 class _Run:
     """A training under way."""
 
-    def __init__(self, graph: Graph, objective: Objective, session: TrainingSession | None) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        objective: Objective,
+        session: TrainingSession | None,
+        order: torch.memory_format,
+    ) -> None:
         self.module: nn.Module = graph.program
         self.masks = graph.masks
+        self.order = order
         self.objective = objective
         self.data, self.recipe = objective.data, objective.recipe
         self.session = session or TrainingSession()
@@ -148,7 +155,8 @@ class _Run:
             step = (state.epoch - 1) * self.updates + first // recipe.accumulate
             self._begin_update(rate(step, self.updates * recipe.epochs, recipe))
         group = min(recipe.accumulate, self.batches - first)
-        inputs, targets = inputs.to(device), targets.to(device)
+        inputs = inputs.to(device, memory_format=self.order)
+        targets = targets.to(device)
         number = (state.epoch - 1) * self.batches + state.batch
         own = (ranks.rank(),) if ranks.rank() else ()
         with seeded(recipe.seed, number, *own), autocast(self.module, recipe.precision):

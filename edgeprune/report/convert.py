@@ -86,6 +86,7 @@ def to_json(report: Report) -> dict[str, Any]:
                 "verdict": turn.verdict,
                 "importance": turn.importance,
                 "gap": turn.gap,
+                "made": turn.made,
             }
             for turn in report.rounds
         ],
@@ -123,7 +124,7 @@ def device_json(found: OnDevice) -> DeviceJson:
             "speedup_interval": list(found.speedup_interval),
             "verdict": found.verdict,
             "reasons": list(found.reasons),
-            "parity": None if found.parity is None else _parity(found.parity),
+            "parity": _parity(found.parity),
             "conditions": _conditions(found.final.conditions),
         }
     )
@@ -137,7 +138,9 @@ def _device_side(measurement: Measurement) -> DeviceSideJson:
     }
 
 
-def _parity(parity: Parity) -> ParityJson:
+def _parity(parity: Parity | None) -> ParityJson | None:
+    if parity is None:
+        return None
     return {
         "max_abs": parity.max_abs,
         "max_rel": parity.max_rel,

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import NotRequired, TypedDict  # pydantic wants this one before Python 3.12
 
-from edgeprune.records import Verdict
+from edgeprune.records import Made, Verdict
 
 FAMILY = "edgeprune-report"
 VERSION = 1
@@ -120,6 +120,7 @@ class RoundJson(TypedDict):
     verdict: Verdict
     importance: NotRequired[Finite]
     gap: NotRequired[Finite]
+    made: NotRequired[Made]
 
 
 class LayerJson(TypedDict):
@@ -171,7 +172,7 @@ class ReportJson(TypedDict):
     final: SideJson
     speedup: Finite
     speedup_interval: Interval
-    parity: ParityJson
+    parity: ParityJson | None
     stages: list[StageJson]
     rounds: list[RoundJson]
     layers: list[LayerJson]

@@ -141,6 +141,7 @@ def rounds(data: ReportJson) -> Table:
         f"#program, {'estimated' if guess else 'measured'}",
         "#.pte size",
         "#importance kept",
+        "program",
         "verdict",
     )
     rows = tuple(
@@ -151,6 +152,7 @@ def rounds(data: ReportJson) -> Table:
             show.ms(turn["measured_ms"]),
             show.size(turn["size_bytes"]),
             show.share(turn.get("importance")),
+            turn.get("made", "lowered"),
             turn["verdict"],
         )
         for index, turn in enumerate(data["rounds"], 1)
@@ -185,6 +187,9 @@ def conditions(data: ReportJson) -> Table:
 def parity(data: ReportJson) -> Table:
     """How far the program's outputs are from the eager model's."""
     value = data["parity"]
+    if value is None:
+        alone = _row("not run here", "its inputs and outputs have the network's shapes")
+        return Table("Parity of eager and .pte", _columns("", "checked"), (alone,))
     agreement = value["top1_agreement"]
     rows = (
         _row("largest difference", show.small(value["max_abs"])),

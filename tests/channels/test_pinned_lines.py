@@ -99,6 +99,24 @@ def test_outputs_are_pinned_as_such() -> None:
     assert (pin.op, pin.reason, pin.size) == ("output", "reaches the model's output", 2)
 
 
+def test_channels_that_could_only_go_all_together_are_listed() -> None:
+    class Tied(nn.Module):
+        """Parts may only go whole, and what reads them ties the same positions of every part."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.own = nn.Conv2d(12, 12, 1, groups=3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            parts = x.reshape(-1, 3, 4, 8, 8)
+            size = parts.std((2, 3, 4), keepdim=True).expand(-1, 3, 4, 8, 8)
+            return self.own(x / size.reshape(x.shape))
+
+    pin = pins(Tied)["stem"]
+    assert (pin.op, pin.reason) == ("aten.reshape", "they could only go all together")
+    assert pin.source.endswith("parts = x.reshape(-1, 3, 4, 8, 8)")
+
+
 def test_what_is_added_to_the_input_stays_with_it() -> None:
     class Shortcut(nn.Module):
         def __init__(self) -> None:

@@ -43,6 +43,14 @@ def standardised_weights(x: Tensor, conv: nn.Conv2d) -> Tensor:
     return F.conv2d(x, w, conv.bias, padding=1)
 
 
+def deviation_of_parts(x: Tensor, parts: int) -> Tensor:
+    """Each part's deviation, written out over its channels again (Liu et al. 2020, EvoNorm S0)."""
+    batch, c, h, w = x.shape
+    y = x.reshape(batch, parts, c // parts, h, w)
+    size = (y.var((2, 3, 4), keepdim=True) + 1e-5).sqrt()
+    return x / size.expand(y.shape).reshape(batch, c, h, w)
+
+
 CASES = {
     "batch norm": Case(lambda x, m: m(x), lambda: (nn.BatchNorm2d(WIDE),)),
     "batch norm, plain": Case(lambda x, m: m(x), lambda: (nn.BatchNorm2d(WIDE, affine=False),)),
@@ -83,6 +91,8 @@ CASES = {
     "variance": Case(lambda x: x - x.var(1, unbiased=False, keepdim=True)),
     "variance and mean": Case(standardised),
     "mean of positions": Case(lambda x: x - x.mean((2, 3), keepdim=True)),
+    "deviation of parts": Case(lambda x: deviation_of_parts(x, 3), groups={"stem": 3}),
+    "deviation of one part": Case(lambda x: deviation_of_parts(x, 1)),
     "deviation of positions": Case(lambda x: x / x.std((2, 3), keepdim=True)),
     "spatial attention": Case(spatial, lambda: (nn.Conv2d(2, 1, 3, padding=1),)),
     "squeeze": Case(

@@ -112,6 +112,22 @@ def test_lower_and_measure(edgeprune, model, tmp_path):
     assert speedup["interval"][0] <= speedup["ratio"] <= speedup["interval"][1]
 
 
+def test_int8_is_lowered_on_noise_with_a_note_or_on_data(edgeprune, model, tmp_path):
+    words = ("lower", *model, "--set", "dtype=int8", "-o", tmp_path / "int8.pte")
+    noisy = edgeprune(*words)
+    assert noisy.code == 0, noisy.err
+    assert "calibrated on noise" in noisy.err
+    calibrated = edgeprune(*words, "--data", "digits", "--json")
+    assert "noise" not in calibrated.err
+    assert json.loads(ended_well(calibrated))["runs_here"] is True
+
+
+def test_what_the_backend_needs_is_asked_before_the_model_is_loaded(edgeprune, tmp_path):
+    ended = edgeprune("lower", "--model", "no.py:such", "--target", "android-qnn")
+    assert ended.code == 2
+    assert "QNN_SDK_ROOT" in ended.err
+
+
 def test_the_table_of_measurements_fits_80_columns():
     from edgeprune.cli.measure import _table
 

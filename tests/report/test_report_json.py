@@ -169,3 +169,11 @@ def test_the_document_names_every_key_and_no_other(report: Report) -> None:
     assert tabled <= keys(data)
     assert keys(data) <= set(re.findall(r"`(\w+)`", text))
     assert f"`{SCHEMA}`" in text
+
+
+def test_a_program_that_does_not_run_here_has_no_parity(report: Report) -> None:
+    unrun = replace(report, parity=None)
+    data = to_json(unrun)
+    assert data["parity"] is None
+    assert problems(data) == []
+    assert "not run here" in to_markdown(data)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from edgeprune.lowering.rewrites.core import rewrite
+from edgeprune.rewrites.core import rewrite
 
 if TYPE_CHECKING:
     from torch import fx

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edgeprune.lowering.rewrites.core import rewrite
+from edgeprune.rewrites.core import rewrite
 
 aten = torch.ops.aten
 

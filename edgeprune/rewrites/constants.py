@@ -6,13 +6,16 @@ the eager model, piece by piece, from tensors that take nothing but their shape 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from edgeprune.rewriting import call
+
 if TYPE_CHECKING:
+    from torch import fx
     from torch._ops import OpOverload
     from torch.export import ExportedProgram
 
@@ -24,8 +27,12 @@ def folded(program: ExportedProgram) -> ExportedProgram:
 
     Tensors that only take another's shape count as constants after `shaped_like` was applied.
     """
-    from executorch.exir.passes.constant_prop_pass import constant_prop_pass
+    from executorch.exir.passes.constant_prop_pass import (
+        constant_prop_pass,
+        get_constant_placeholder_dict,
+    )
 
+    _in_order(program, get_constant_placeholder_dict(program))
     result: ExportedProgram = constant_prop_pass(program, custom_skip_targets=set())
     return result
 
@@ -59,3 +66,23 @@ def shaped_like() -> Mapping[OpOverload, Callable[..., Any]]:
         aten.ones_like.default: like(1),
         aten.full_like.default: full_like,
     }
+
+
+def _in_order(program: ExportedProgram, constants: Collection[fx.Node]) -> None:
+    """Let copies of constants be reshapes in `program` (changed): upstream's pass leaves calls that
+    name a memory format, as every copy does. To one dimension and back is in order as well."""
+    known = set(constants)
+    for node in list(program.graph.nodes):
+        if node.op != "call_function" or not known.issuperset(node.all_input_nodes):
+            continue
+        known.add(node)
+        if node.target is not aten.clone.default:
+            continue
+        with program.graph.inserting_before(node):
+            flat = call(program.graph, aten.reshape.default, node.args[0], [-1], like=node)
+            made = call(
+                program.graph, aten.reshape.default, flat, list(node.meta["val"].shape), like=node
+            )
+        known.update((flat, made))
+        node.replace_all_uses_with(made)
+        program.graph.erase_node(node)

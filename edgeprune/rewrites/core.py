@@ -41,17 +41,26 @@ def rewrite(name: str, *operators: OpOverload) -> Callable[[Rewrite], Rewrite]:
     return register
 
 
+def rewrites() -> Mapping[OpOverload, Rewrite]:
+    """Every rewrite by the operator that it is for."""
+    for file in REWRITE_FILES:
+        import_module(f"edgeprune.rewrites.{file}")
+    return {operator: made for operator, (_, made) in _REWRITES.items()}
+
+
 def rewritten(exported: ExportedProgram) -> tuple[ExportedProgram, Mapping[str, int]]:
     """(`exported` with every rewrite applied, how often each was, by name).
 
-    `exported` must have static shapes; it is not changed. Values agree up to rounding.
+    `exported` must have static shapes; it is not changed, and given back where there is nothing to
+    rewrite. Values agree up to rounding.
     """
-    for file in REWRITE_FILES:
-        import_module(f"edgeprune.lowering.rewrites.{file}")
-    from edgeprune.lowering.rewrites.attention import unguarded
-    from edgeprune.lowering.rewrites.constants import folded, shaped_like
-    from edgeprune.lowering.rewrites.movement import unexpanded
+    from edgeprune.rewrites.attention import unguarded
+    from edgeprune.rewrites.constants import folded, shaped_like
+    from edgeprune.rewrites.movement import reshaped, unexpanded
+    from edgeprune.rewrites.needed import needed
 
+    if not needed(exported.graph, exported.graph_signature.user_inputs):
+        return exported, {}
     # Functional first: a constant may be filled piece by piece, and folding knows no mutation.
     program = exported.run_decompositions(shaped_like())
     before = _calls(program)
@@ -59,8 +68,8 @@ def rewritten(exported: ExportedProgram) -> tuple[ExportedProgram, Mapping[str, 
     saved = before.total() - _calls(program).total()
     unguarded(program)
     unexpanded(program)
-    table = {**shaped_like(), **{operator: made for operator, (_, made) in _REWRITES.items()}}
-    program = folded(program.run_decompositions(table))
+    reshaped(program)
+    program = folded(program.run_decompositions({**shaped_like(), **rewrites()}))
     applied = Counter({FOLDED: saved})
     for operator, number in (before - _calls(program)).items():
         if operator in _REWRITES:

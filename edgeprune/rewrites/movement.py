@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from edgeprune.lowering.rewrites.core import rewrite
+from edgeprune.rewrites.core import rewrite
 
 if TYPE_CHECKING:
     from torch import fx
@@ -164,3 +164,10 @@ def _stays(user: fx.Node, expanded: fx.Node, shape: tuple[int, ...]) -> bool:
 def _shape(value: Any) -> Sequence[int]:
     meta = getattr(value, "meta", {})
     return meta["val"].shape if "val" in meta else ()
+
+
+def reshaped(program: ExportedProgram) -> None:
+    """Let every view in `program` (changed) copy where it must: a rewrite may leave its result in
+    another order than the operator did, and views of that would be refused."""
+    for node in program.graph.find_nodes(op="call_function", target=aten.view.default):
+        node.target = aten.reshape.default

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edgeprune.lowering.rewrites.core import rewrite
+from edgeprune.rewrites.core import rewrite
 
 aten = torch.ops.aten
 
@@ -94,14 +94,13 @@ def avg_pool2d(
 
 @rewrite("adaptive average pooling", aten.adaptive_avg_pool2d.default)
 def adaptive_avg_pool2d(x: Tensor, size: Sequence[int]) -> Any:
-    """(N, C, H, W) → (N, C, *size): a mean, a plain pooling, or a matrix product per dimension."""
-    if x.dim() != 4:
+    """(N, C, H, W) → (N, C, *size): a plain pooling, or a matrix product per dimension; a mean,
+    to one pixel, is what the compiler makes of it by itself."""
+    have, want = list(x.shape[2:]), _pair(size)
+    if x.dim() != 4 or want == [1, 1]:
         return NotImplemented
-    have, want = list(x.shape[2:]), list(size)
     if have == want:
-        return x
-    if want == [1, 1]:
-        return aten.mean.dim(x, [2, 3], True)
+        return x.view(x.shape)
     if not (have[0] % want[0] or have[1] % want[1]):
         kernel = [have[0] // want[0], have[1] // want[1]]
         return aten.avg_pool2d.default(x, kernel, kernel)

@@ -6,6 +6,8 @@ that pruning saves, and cuts the program into pieces that hand tensors to each o
 
 from __future__ import annotations
 
-from edgeprune.lowering.rewrites.core import rewritten as rewritten
+from edgeprune.rewrites.core import rewritten as rewritten
+from edgeprune.rewrites.following import applies as applies
+from edgeprune.rewrites.following import as_run as as_run
 
-__all__ = ["rewritten"]
+__all__ = ["applies", "as_run", "rewritten"]

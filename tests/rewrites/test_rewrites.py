@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from edgeprune.graph import capture
 from edgeprune.lowering import lower
-from edgeprune.lowering.rewrites import rewritten
 from edgeprune.measuring.execute import execute
 from edgeprune.records import Target
+from edgeprune.rewrites import rewritten
 
 Body = Callable[[Tensor], Tensor]
 
@@ -76,7 +76,6 @@ CASES: dict[str, tuple[Body, tuple[int, ...], str]] = {
         "adaptive average pooling",
     ),
     "even": (lambda x: F.adaptive_avg_pool2d(x, (5, 3)), (2, 4, 10, 9), "adaptive average pooling"),
-    "to one": (lambda x: F.adaptive_avg_pool2d(x, 1), (2, 4, 10, 9), "adaptive average pooling"),
     "as it is": (lambda x: F.adaptive_avg_pool2d(x, 9), (2, 4, 9, 9), "adaptive average pooling"),
     "uneven line": (
         lambda x: F.adaptive_avg_pool1d(x, 2),
@@ -111,6 +110,16 @@ CASES: dict[str, tuple[Body, tuple[int, ...], str]] = {
     "boolean mask": (first_rows(SEES), (2, 4, 6, 5), "attention"),
     "added mask": (
         first_rows(torch.zeros(6, 6).masked_fill(~SEES, -torch.inf) + 0.5),
+        (2, 4, 6, 5),
+        "attention",
+    ),
+    "attention seen as its fused kernel leaves it": (
+        lambda x: (
+            F.scaled_dot_product_attention(x, x + 1, x * 2)
+            .permute(2, 0, 1, 3)
+            .contiguous()
+            .view(12, 20)
+        ),
         (2, 4, 6, 5),
         "attention",
     ),

@@ -1,0 +1,123 @@
+"""Programs of plans to be measured: truly lowered, or the network's own with other sizes.
+
+Lowering takes from ten seconds to minutes, rewriting sizes (cost/resizing.py) a second. What the
+sizes in a program are is learnt from truly lowered ones, the baseline's and those of plans: every
+one that is lowered teaches more. Where a program is rewritten, how long its file would be and the
+memory it would plan are known all the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from edgeprune.channels import channel_groups
+from edgeprune.cost.program_sizes import planned_bytes
+from edgeprune.cost.resizing import Ambiguous, CannotResize, Template, learn, program_bytes
+from edgeprune.lowering import lower_for_latency, quantised_before
+from edgeprune.planning import Known, by_hand
+from edgeprune.planning.drawn import telling_widths
+from edgeprune.plans import Plan
+from edgeprune.records import ChannelGroups, Extent, Graph, Made, Scores, Target, Widths
+from edgeprune.surgery import prune
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The full network's program, its measured latency, and how long lowering it took."""
+
+    path: Path
+    latency_ms: float
+    size_bytes: int
+    lowering_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A program of a plan; where it was resized, its sizes are those that lowering would give."""
+
+    path: Path
+    size_bytes: int
+    planned_bytes: int
+    made: Made
+
+
+class Programs:
+    """Programs of one network at any widths, for one target.
+
+    `refused` says why none can be resized, where that is known; `lowering_s` are the seconds that
+    each true lowering took.
+    """
+
+    def __init__(self, graph: Graph, target: Target, baseline: Baseline) -> None:
+        self.graph, self.target, self.baseline = graph, target, baseline
+        self.lowering_s: list[float] = []
+        self.refused = ""
+        self._known: list[tuple[Widths, bytes]] = []
+        self._template: Template | None = None
+        if quantised_before(target):
+            self.refused = f"programs in {target.dtype} are not resized"
+
+    @property
+    def ready(self) -> bool:
+        """Whether there are true programs enough to learn from."""
+        return not self.refused and len(self._known) > 1
+
+    def lowered(self, plan: Plan, path: Path) -> Candidate:
+        """The plan's true program, at `path`."""
+        artifact = lower_for_latency(prune(self.graph, plan), self.target, path)
+        self.lowering_s.append(artifact.seconds)
+        if not plan.dropped:  # without its blocks a network has another program
+            self._learn(plan.widths(), path)
+        return Candidate(path, artifact.size_bytes, artifact.planned_bytes, "lowered")
+
+    def resized(self, plan: Plan, path: Path) -> Candidate:
+        """The network's program at the plan's widths, at `path`. Raises CannotResize where the
+        plan drops blocks, and where the widths of some tensors cannot be told."""
+        if plan.dropped:
+            raise CannotResize("the plan drops blocks, whose programs are truly lowered")
+        return self.at(plan.widths(), path)
+
+    def at(self, widths: Widths, path: Path) -> Candidate:
+        """The network's program at `widths`, at `path`. Raises CannotResize, as `resized` does."""
+        if not self.ready:
+            raise CannotResize(self.refused or "nothing was learnt yet")
+        try:
+            if self._template is None:
+                self._template = learn(self._known, self._extents)
+            parts = self._template.resized(widths)
+            path.write_bytes(program_bytes(parts))
+        except Ambiguous:
+            raise
+        except CannotResize as why:
+            self.refused = str(why)
+            raise
+        return Candidate(path, self._template.file_bytes(parts), planned_bytes(parts), "resized")
+
+    def tell(self, path: Path) -> dict[str, int]:
+        """Lowers the network, to `path`, at widths that tell its dimensions apart, and returns
+        them."""
+        widths = telling_widths(self.groups)
+        same = Scores("none", {g.name: np.zeros(g.size) for g in self.groups.groups})
+        self.lowered(by_hand(Known(self.graph, self.groups, same), widths), path)
+        return widths
+
+    def _learn(self, widths: Widths, path: Path) -> None:
+        if self.refused:
+            return
+        if not self._known:
+            self._known.append((self.groups.full_widths(), self.baseline.path.read_bytes()))
+        self._known.append((widths, path.read_bytes()))
+        self._template = None
+
+    @cached_property
+    def groups(self) -> ChannelGroups:
+        """The whole network's channels."""
+        return channel_groups(self.graph)
+
+    @cached_property
+    def _extents(self) -> list[Extent]:
+        return [extent for dims in self.groups.extents.values() for extent in dims]

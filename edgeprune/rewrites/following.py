@@ -1,0 +1,126 @@
+"""The network that the target runs once rewrites were applied, with its sizes by width.
+
+Costs are read from it, since the kernels are its own; plans speak of the groups of the network that
+was captured. The rewritten network reads the same parameters, so its channels are followed as any
+network's are, and each belongs to the group that owns the same slices of the same parameters.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import fx
+
+from edgeprune.channels.analysis import Analysis, followed
+from edgeprune.channels.core import Value
+from edgeprune.channels.extents import Where, extents_of
+from edgeprune.errors import LoweringError
+from edgeprune.graph import capture
+from edgeprune.quiet import quiet
+from edgeprune.records import ChannelGroup, ChannelGroups, Extent, Graph, Target
+from edgeprune.rewrites.core import rewritten
+from edgeprune.rewrites.needed import needed
+from edgeprune.static import static_program
+
+_RUNS_FROM = "Interpreter_Interpreter"
+"""What `torch.export` notes about nodes that it traced from those of another graph."""
+
+Made = tuple[Graph, Analysis] | None
+_KNOWN: weakref.WeakKeyDictionary[fx.GraphModule, Made] = weakref.WeakKeyDictionary()
+
+
+def applies(target: Target) -> bool:
+    """Whether programs for `target` are rewritten: XNNPACK in fp32, unless it says otherwise."""
+    return target.rewrite and (target.backend, target.dtype) == ("xnnpack", "fp32")
+
+
+def as_run(graph: Graph, groups: ChannelGroups, target: Target) -> tuple[Graph, ChannelGroups]:
+    """What `target` runs of `graph`, and `groups` with the dimensions of its tensors.
+
+    Both as they are where there is nothing to rewrite, or the target does not ask for it. Else the
+    graph is for a batch of one; the nodes of it say in `meta["origin"]` which node of `graph` they
+    compute, or a part of. Raises LoweringError where the two cannot be brought together.
+    """
+    if not applies(target):
+        return graph, groups
+    if graph.program not in _KNOWN:
+        _KNOWN[graph.program] = _made(graph)
+    made = _KNOWN[graph.program]
+    if made is None:
+        return graph, groups
+    run, analysis = made
+    where = _groups_of(analysis, groups.groups, graph.name)
+    extents = {
+        node.name: extents_of(value, where)
+        for node, value in analysis.held.items()
+        if isinstance(value, Value)
+    }
+    return run, replace(groups, extents=_agreed(run, extents, graph, groups.extents))
+
+
+def _made(graph: Graph) -> Made:
+    if not needed(graph.program.graph):
+        return None
+    inputs = graph.example_inputs
+    if graph.dynamic_batch:
+        inputs = tuple(x[:1] for x in inputs)
+    with quiet(), torch.no_grad():
+        program, _ = rewritten(static_program(graph, inputs))
+    made = capture(program, inputs, name=graph.name)
+    names = {node.name for node in graph.program.graph.nodes}
+    for node in made.program.graph.nodes:
+        node.meta["origin"] = _origin(node, names)
+    return made, followed(made)
+
+
+def _origin(node: fx.Node, names: set[str]) -> str | None:
+    """The node of the captured network that `node` was traced from; none for a constant."""
+    sources = node.meta.get("from_node")
+    while sources:
+        source = sources[-1]
+        if source.pass_name == _RUNS_FROM and source.name in names:
+            return str(source.name)
+        sources = source.from_node
+    return None
+
+
+def _groups_of(analysis: Analysis, groups: tuple[ChannelGroup, ...], name: str) -> Where:
+    """Where the channels of the rewritten network ended up, by what parameters they own."""
+    number = np.full(int(analysis.classes.max()) + 1, -1)
+    for index, group in enumerate(groups):
+        for piece in group.slices:
+            ids = analysis.parameters.get(piece.parameter, ())
+            vector = ids[piece.dim] if ids else None
+            if vector is None:  # read by nothing any more: computed into a constant
+                continue
+            place = vector.numpy()[piece.positions]
+            found = np.unique((analysis.owners if group.holds else analysis.classes)[place])
+            found = found[found > 0]
+            if np.any((number[found] >= 0) & (number[found] != index)):
+                raise LoweringError(
+                    f"{name}: the channels of {group.name} cannot be told from others once the "
+                    "network is rewritten for its target; use --no-rewrite (rewrite = false)"
+                )
+            number[found] = index
+    return Where(analysis, number, [g.name for g in groups], [g.size for g in groups])
+
+
+def _agreed(
+    run: Graph,
+    extents: Mapping[str, tuple[Extent, ...]],
+    graph: Graph,
+    known: Mapping[str, tuple[Extent, ...]],
+) -> dict[str, tuple[Extent, ...]]:
+    """The dimensions of the rewritten network's tensors: where a tensor is one of the captured
+    network's, what is known of that one."""
+    shapes = {node.name: node.meta.get("shape") for node in graph.program.graph.nodes}
+    last = {node.meta["origin"]: node for node in run.program.graph.nodes}
+    found = dict(extents)
+    for origin, node in last.items():
+        if origin in known and node.name in found and shapes[origin] == node.meta["shape"]:
+            found[node.name] = known[origin]
+    return found
