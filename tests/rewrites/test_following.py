@@ -189,7 +189,7 @@ def test_kernels_say_which_captured_nodes_they_are_a_part_of() -> None:
     found = kernels(run, known.extents)
     assert {name for kernel in found for name in kernel.nodes} <= names
     attention = [k.op for k in found if k.nodes == ("scaled_dot_product_attention",)]
-    assert attention == ["mul", "bmm", "softmax", "bmm"]
+    assert attention == ["mul", "transpose", "bmm", "softmax", "bmm"]
     assert rewrites_of(graph, HERE)["attention"] == 1
 
 
