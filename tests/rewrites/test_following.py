@@ -20,7 +20,7 @@ from edgeprune.graph import capture
 from edgeprune.lowering import lower
 from edgeprune.planning import plan
 from edgeprune.records import ChannelGroups, Graph, KernelKey, Scores, Target
-from edgeprune.rewrites import as_run
+from edgeprune.rewrites import applies, as_run, rewrites_of
 from edgeprune.surgery import prune
 
 HERE = Target("here", "", "xnnpack", "local", "fp32", 1, "measured")
@@ -111,8 +111,8 @@ def signature(node: dict, values: list) -> tuple:
     tensors = {v["xvalue_union"][1].get("id_out", 0): v["xvalue_union"][1] for v in values}
     kind, fields = node["xnode_union"]
     ids = [i for f, i in fields.items() if f.endswith("_id") and f != "bias_id" and i != 2**32 - 1]
-    if not {"input_id", "input1_id"} & set(fields):
-        ids.append(0)  # the format leaves out zeros
+    # The format leaves out zeros, and a tensor may have that number.
+    ids += [0] * (not {"input_id", "input1_id"} & set(fields)) + [0] * ("output_id" not in fields)
     shapes = sorted(sorted(d for d in tensors[i].get("dims", ()) if d != 1) for i in ids)
     return kind, tuple(map(tuple, shapes))
 
@@ -151,13 +151,60 @@ def half(graph: Graph, groups: ChannelGroups) -> tuple[Graph, dict[str, int]]:
     return prune(graph, made), made.widths()
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_the_rewritten_program_runs_the_kernels_that_are_priced(name: str, tmp_path: Path) -> None:
+def check(name: str, target: Target, path: Path, *, pruned: bool) -> None:
     graph, groups = subject(name)
-    run, known = as_run(graph, groups, HERE)
+    run, known = as_run(graph, groups, target)
     found = kernels(run, known.extents)
-    cut, widths = half(graph, groups)
-    assert widths != groups.full_widths()
-    for program, at in ((graph, groups.full_widths()), (cut, widths)):
-        expected = lowered(program, HERE, tmp_path / "program.pte")
-        assert priced(tuple(kernel.at(at) for kernel in found)) == expected
+    program, widths = half(graph, groups) if pruned else (graph, groups.full_widths())
+    assert pruned == (widths != groups.full_widths())
+    assert priced(tuple(kernel.at(widths) for kernel in found)) == lowered(program, target, path)
+
+
+@pytest.mark.parametrize("name", ["encoder", "pools"])
+def test_a_pruned_rewritten_program_runs_the_kernels_that_are_priced(
+    name: str, tmp_path: Path
+) -> None:
+    check(name, HERE, tmp_path / "program.pte", pruned=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pruned", [False, True])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_any_rewritten_program_runs_the_kernels_that_are_priced(
+    name: str, pruned: bool, tmp_path: Path
+) -> None:
+    check(name, HERE, tmp_path / "program.pte", pruned=pruned)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pruned", [False, True])
+def test_a_plain_program_runs_the_kernels_that_are_priced(pruned: bool, tmp_path: Path) -> None:
+    check("pools", PLAIN, tmp_path / "program.pte", pruned=pruned)
+
+
+def test_kernels_say_which_captured_nodes_they_are_a_part_of() -> None:
+    graph, groups = subject("encoder")
+    run, known = as_run(graph, groups, HERE)
+    names = {node.name for node in graph.program.graph.nodes}
+    found = kernels(run, known.extents)
+    assert {name for kernel in found for name in kernel.nodes} <= names
+    attention = [k.op for k in found if k.nodes == ("scaled_dot_product_attention",)]
+    assert attention == ["mul", "transpose", "bmm", "softmax", "bmm"]
+    assert rewrites_of(graph, HERE)["attention"] == 1
+
+
+def test_what_needs_no_rewriting_is_left_as_it_is() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    graph = capture(model.eval(), (torch.randn(1, 3, 8, 8),))
+    groups = channel_groups(graph)
+    assert as_run(graph, groups, HERE) == (graph, groups)
+    assert not rewrites_of(graph, HERE)
+
+
+def test_other_targets_are_not_rewritten() -> None:
+    graph, groups = subject("pools")
+    for target in (PLAIN, replace(HERE, dtype="int8"), replace(HERE, backend="ethos-u")):
+        assert not applies(target)
+        assert as_run(graph, groups, target) == (graph, groups)
