@@ -16,7 +16,7 @@ from edgeprune.calibrating import PLAIN, Around, calibrate
 from edgeprune.candidates import Candidate, Programs
 from edgeprune.cost.calibration import Calibration
 from edgeprune.cost.resizing import CannotResize
-from edgeprune.errors import BudgetError
+from edgeprune.errors import BudgetError, MeasureError
 from edgeprune.measuring import Effort, compare_until, speedup, verdict
 from edgeprune.planning import Known, Limits, Planner, planner_for, within
 from edgeprune.plans import Plan
@@ -223,7 +223,7 @@ class _Loop:
         self.progress("plan", 0, ROUNDS, f"calibrating on {asked.count} programs")
         try:
             self.line = calibrate(self.programs, asked, self.folder)
-        except CannotResize as why:
+        except (CannotResize, MeasureError) as why:
             self.notes.append(f"costs were not calibrated on whole programs: {why}")
             return
         off = [abs(error) for error in self.line.held_out]
@@ -236,13 +236,13 @@ class _Loop:
         path = self.folder / "candidate.pte"
         if self.programs.ready:
             try:
-                made = self.programs.resized(plan, path)
+                return self._tried(plan, self.programs.resized(plan, path), asked_ms)
             except CannotResize as why:
                 self.notes.append(f"a round's program was lowered, not resized: {why}")
-                made = self.programs.lowered(plan, path)
-        else:
-            made = self.programs.lowered(plan, path)
-        return self._tried(plan, made, asked_ms)
+            except MeasureError as why:
+                self.programs.refused = f"a resized program did not run: {why}"
+                self.notes.append(self.programs.refused)
+        return self._tried(plan, self.programs.lowered(plan, path), asked_ms)
 
     def _confirmed(self, attempt: _Try) -> _Try:
         """The same plan with its true program."""
