@@ -65,8 +65,8 @@ def main() -> None:
     times = compare(programs, TARGET, Effort(processes=3))
     print(
         f"{case.name} after {done} of {words.epochs} epochs, seed {words.seed}; top-1 of the .pte "
-        f"on all 10,000 test images; latency with one thread, programs in turns ({times[0].clock} time, "
-        f"3 processes x 20 samples); torch {torch.__version__}, executorch "
+        f"on all 10,000 test images; latency with one thread, programs in turns "
+        f"({times[0].clock} time, 3 processes x 20 samples); torch {torch.__version__}, executorch "
         f"{version('executorch')}.\n\n| program | top-1, test | against fp32 | MB | ms "
         "| times as fast as fp32 (95 %) | as the baseline |\n|---|---|---|---|---|---|---|"
     )
