@@ -111,6 +111,7 @@ def fit(
         notes=(
             *findings.dropped(plan.dropped),
             *plan.notes,
+            *findings.on_rewrites(artifact),
             *int8.costs_notes(options),
             *findings.notes(work.given, baseline_training, training),
             *(findings.on_zeros(before, after) if plan.sparsity is not None else ()),

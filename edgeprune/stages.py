@@ -50,6 +50,7 @@ from edgeprune.records import (
     Scores,
     Target,
 )
+from edgeprune.rewrites import applies
 from edgeprune.run import Run
 from edgeprune.scoring import score, score_blocks
 from edgeprune.sparsity import check_sparsity
@@ -186,8 +187,9 @@ def lower_baseline(work: Work, graph: Graph) -> Artifact:
 
 
 def profile_costs(work: Work, graph: Graph, groups: ChannelGroups) -> CostModel:
-    """The cost of every kernel; kept in the user's table, so a second time takes a second."""
-    target = work.options.target
+    """The cost of every kernel of the program that is to be made; kept in the user's table, so a
+    second time takes a second."""
+    target = replace(work.options.target, rewrite=applies(work.final_target))
     return ranks.first_before_others(lambda: profile(graph, target, groups, progress=work.progress))
 
 

@@ -60,7 +60,7 @@ def make_kit(wanted: Wanted, out: Path, progress: Progress = silent) -> Kit:
         kernels=kernels,
     )
     files |= kernel_files
-    files |= platform.files(Contents(kit, wanted.target, app=wanted.app))
+    files |= platform.files(Contents(kit, wanted.target))
     files["kit.json"] = kit_text(kit).encode()
     pack(files, out)
     return kit

@@ -24,8 +24,6 @@ class Wanted:
     programs: tuple[Path, ...]
     target: Target
     kernels: tuple[Sweep, ...] = ()
-    app: bool = False
-    """Whether the platform's app goes with it, beside its script."""
 
 
 @dataclass(frozen=True)

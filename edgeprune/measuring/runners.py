@@ -15,6 +15,9 @@ RUNNER_FILES = ("local", "ssh", "adb", "vela", "roofline")
 NOT_REACHED = "none"
 """What a profile says instead of a runner where nothing here reaches the device."""
 
+KIT = "kit"
+"""The runner of devices that only others reach: kits are made for them, and results imported."""
+
 Run = Callable[[Session, Progress], SessionSamples]
 
 _RUNNERS: dict[str, Run] = {}
@@ -44,6 +47,12 @@ def run(session: Session, progress: Progress = silent) -> SessionSamples:
             f"edgeprune reaches no such device as target {session.target.name!r} "
             f"({session.target.description}): measure the program there with its own tools, or use "
             'a profile with runner = "roofline" for an estimate'
+        )
+    if session.target.runner == KIT:
+        raise MeasureError(
+            f"target {session.target.name!r} is reached by kits only: `edgeprune kit kit.zip "
+            "PROGRAMS --target ...`, run it on the device, and `edgeprune report RUN --import "
+            "result.json`; to plan for it, `edgeprune plan` and `lower`"
         )
     found = _RUNNERS.get(session.target.runner)
     if found is None:
