@@ -102,21 +102,28 @@ def evaluate_program(artifact: Artifact, loader: Loader, data: Data) -> Metric:
     return Metric(data.metric_name, total / samples, data.higher_is_better)
 
 
-def tested(work: Work, artifact: Artifact, found: Metric | None) -> Metric | None:
+def tested(work: Work, final: Graph, artifact: Artifact, found: Metric | None) -> Metric | None:
     """The final program's metric on the test set: of the int8 program itself where there is one,
-    else what was found of the graph."""
+    of its simulation (`final`) where it does not run here, else what was found of the graph."""
     data = work.data
     if work.options.quantize is None or data is None or data.test is None:
-        return found
-    if not runs_here(work.final_target):
         return found
     test = data.test
 
     def compute() -> Metric:
-        work.progress("test int8", 0, 0, "the .pte itself, on the test set")
+        work.progress("test int8", 0, 0, test_note(work))
+        if not runs_here(work.final_target):
+            return evaluate(final.program, test, data)
         return evaluate_program(artifact, test, data)
 
     return work.run.stage("test int8", Metric, compute)
+
+
+def test_note(work: Work) -> str:
+    """What the metric of `tested` is of."""
+    if runs_here(work.final_target):
+        return "the int8 program itself on the test set"
+    return "the int8 network, simulated, on the test set: its program does not run here"
 
 
 def _together(loader: Loader) -> Iterator[list[tuple[Tensor, Tensor]]]:

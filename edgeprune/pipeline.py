@@ -67,7 +67,7 @@ def fit(
     target = work.options.target
     travel(work, Made(graph, baseline, target), Made(final, artifact, work.final_target))
     tested = stages.test_both(work, graph, pruned)
-    tested_after = int8.tested(work, artifact, tested.after)
+    tested_after = int8.tested(work, final, artifact, tested.after)
 
     before = findings.side(graph, baseline, measured.before, tested.before or baseline_metric)
     reached = in_int8 or (training.after if training is not None else reached)
@@ -100,7 +100,7 @@ def fit(
                 "fine-tune": findings.outcome(training),
                 **quantised,
                 "test": (tested.after, "the pruned network on the test set"),
-                "test int8": (tested_after, "the int8 program itself on the test set"),
+                "test int8": (tested_after, int8.test_note(work)),
             },
         ),
         rounds=rounds,
