@@ -85,5 +85,5 @@ def _verdict(device: DeviceJson) -> tuple[tuple[Cell, ...], ...]:
     if parity is not None:
         same = parity["top1_agreement"]
         top1 = "" if same is None else f"same top-1: {100 * same:.2f} %"
-        rows.append(("outputs differ from here by", "", show.small(parity["max_rel"]), top1))
+        rows.append(("outputs off by", "", show.small(parity["max_rel"]), top1))
     return tuple(tuple(Cell(text) for text in row) for row in rows)
