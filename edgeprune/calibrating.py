@@ -18,7 +18,7 @@ from edgeprune.planning.drawn import around
 from edgeprune.records import CostModel, Widths
 
 PLAIN = Calibration(1.0, 0.0, ())
-_EFFORT = Effort(processes=2, rounds=10)
+_EFFORT = Effort(processes=2, rounds=10, memory=False)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from edgeprune.planning import Known, by_hand
 from edgeprune.planning.drawn import telling_widths
 from edgeprune.plans import Plan
 from edgeprune.records import ChannelGroups, Extent, Graph, Made, Scores, Target, Widths
+from edgeprune.rewrites import as_run
 from edgeprune.surgery import prune
 
 
@@ -49,12 +50,14 @@ class Programs:
     """Programs of one network at any widths, for one target.
 
     `refused` says why none can be resized, where that is known; `lowering_s` are the seconds that
-    each true lowering took.
+    each true lowering took. `seen` is what was measured, milliseconds asked of the cost model and
+    taken: another budget for the same network begins with what earlier ones taught.
     """
 
     def __init__(self, graph: Graph, target: Target, baseline: Baseline) -> None:
         self.graph, self.target, self.baseline = graph, target, baseline
         self.lowering_s: list[float] = []
+        self.seen: list[tuple[float, float]] = []
         self.refused = ""
         self._known: list[tuple[Widths, bytes]] = []
         self._template: Template | None = None
@@ -100,7 +103,7 @@ class Programs:
     def tell(self, path: Path) -> dict[str, int]:
         """Lowers the network, to `path`, at widths that tell its dimensions apart, and returns
         them."""
-        widths = telling_widths(self.groups)
+        widths = telling_widths(self._run)
         same = Scores("none", {g.name: np.zeros(g.size) for g in self.groups.groups})
         self.lowered(by_hand(Known(self.graph, self.groups, same), widths), path)
         return widths
@@ -119,5 +122,10 @@ class Programs:
         return channel_groups(self.graph)
 
     @cached_property
+    def _run(self) -> ChannelGroups:
+        """The channels, with the dimensions that tensors have once the network is rewritten."""
+        return as_run(self.graph, self.groups, self.target)[1]
+
+    @cached_property
     def _extents(self) -> list[Extent]:
-        return [extent for dims in self.groups.extents.values() for extent in dims]
+        return [extent for dims in self._run.extents.values() for extent in dims]

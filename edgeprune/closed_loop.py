@@ -25,7 +25,13 @@ from edgeprune.records import Budget, CostModel, Measurement, Progress, Round, V
 ROUNDS = 4
 """How many plans are tried; one that hits as resized is measured twice."""
 CALIBRATE, DEAR_S = 3, 60.0
-_EFFORT = Effort(processes=2, rounds=15, max_processes=6)
+_EFFORT = {
+    "lowered": Effort(processes=2, rounds=15, max_processes=6, memory=False),
+    "resized": Effort(processes=2, rounds=10, max_processes=2, memory=False),
+}
+"""A resized program decides nothing: where it lies is enough."""
+_GLANCE = Effort(processes=1, rounds=5, max_processes=1, memory=False)
+"""For budgets that latency has no part in."""
 AIM = 0.975
 """Where in the budget the measured median should fall, so that its interval fits too."""
 USED_ENOUGH = 0.95
@@ -78,8 +84,9 @@ class _Try:
 
     @property
     def hit(self) -> bool:
-        """Whether the budget is met and used."""
-        return self.met and self.used >= USED_ENOUGH
+        """Whether the budget is met and used: for a resized program, by its median alone."""
+        met = self.met if self.true else self.used <= 1
+        return met and self.used >= USED_ENOUGH
 
     @property
     def true(self) -> bool:
@@ -176,7 +183,9 @@ class _Loop:
         limit_ms = self.limit_ms
         asked_ms = None if limit_ms is None else limit_ms * AIM
         count = self.wanted.programs_around(baseline.lowering_s)
-        if count and asked_ms is not None:
+        if limit_ms is not None and self.programs.seen:
+            asked_ms = next_latency(limit_ms, tuple(self.programs.seen))
+        elif count and asked_ms is not None:
             near = self._planned(planner, asked_ms)
             self._calibrate(Around(near.widths(), count, cost))
             asked_ms = self.line.inverse(asked_ms)
@@ -246,6 +255,8 @@ class _Loop:
             told = replace(attempt.round, predicted_ms=self.line.at(plan.predicted_ms))
             attempt = replace(attempt, round=told)
         self.tries.append(attempt)
+        if attempt.asked_ms is not None:
+            self.programs.seen.append(_point(attempt))
         self.progress("plan", len(self.tries), ROUNDS, _told(attempt.round))
         return attempt
 
@@ -329,7 +340,7 @@ def _measured(
     before, after = compare_until(
         [baseline.path, made.path],
         programs.target,
-        _EFFORT,
+        _GLANCE if limit_ms is None else _EFFORT[made.made],
         lambda both: judge(both[0], both[1], made.size_bytes, budget)[0] != "undecidable",
     )
     found, _ = judge(before, after, made.size_bytes, budget)

@@ -19,7 +19,7 @@ from edgeprune.lowering import quantise, runs_here
 from edgeprune.lowering.rounding import fake_quantised, int8_of
 from edgeprune.measuring import execute
 from edgeprune.mending import trained
-from edgeprune.records import Artifact, Graph, Metric, Recipe
+from edgeprune.records import Artifact, FitOptions, Graph, Metric, Recipe
 from edgeprune.recovery.recipes import resolved
 from edgeprune.recovery.samples import calibration_inputs
 from edgeprune.stages import Work
@@ -38,6 +38,12 @@ COSTS_NOTE = (
 _TRAINED_SHARE = 3
 """Training in simulated int8 takes one over this of the epochs that came before it, at a tenth of
 their learning rate: the weights are near where they belong."""
+
+
+def costs_notes(options: FitOptions) -> tuple[str, ...]:
+    """What is to be said of the costs: nothing where they are those of int8 kernels."""
+    as_int8 = options.quantize is None or options.target.dtype == "int8"
+    return () if as_int8 else (COSTS_NOTE,)
 
 
 def quantised(work: Work, graph: Graph, teacher: Graph) -> tuple[Graph, Metric | None, Told]:

@@ -111,7 +111,8 @@ def fit(
         notes=(
             *findings.dropped(plan.dropped),
             *plan.notes,
-            *((int8.COSTS_NOTE,) if options.quantize is not None else ()),
+            *findings.on_rewrites(artifact),
+            *int8.costs_notes(options),
             *findings.notes(work.given, baseline_training, training),
             *(findings.on_zeros(before, after) if plan.sparsity is not None else ()),
         ),

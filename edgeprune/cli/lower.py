@@ -18,6 +18,7 @@ from edgeprune.cli.options import (
     ModelOption,
     NewFileOption,
     PatternOption,
+    RewriteOption,
     ScopeOption,
     SettingsOption,
     SparsityOption,
@@ -54,6 +55,7 @@ def lower(
     target: TargetOption = "host",
     settings: SettingsOption = None,
     threads: ThreadsOption = None,
+    rewrite: RewriteOption = True,
     bundle: BundleOption = False,
     out: NewFileOption = Path("model.pte"),
     json: JsonOption = False,
@@ -75,7 +77,7 @@ def lower(
       edgeprune lower --model net.py:make --weights net.pth --sparsity 0.8
       edgeprune lower --model torchvision:resnet18 --bundle -o resnet18.pte
     """
-    chosen = target_from(target, threads, settings)
+    chosen = target_from(target, threads, settings, rewrite=rewrite)
     _check_backend(chosen)
     zeros = sparsity_from(sparsity, sparsity_pattern, sparsity_scope)
     path = claim_file(out)

@@ -20,6 +20,7 @@ from edgeprune.measuring.onboard import OnBoard
 from edgeprune.measuring.runners import KIT
 from edgeprune.measuring.session import Session
 from edgeprune.measuring.ssh import ssh_boards
+from edgeprune.measuring.vela_kernels import VelaRuns
 from edgeprune.records import ChannelGroups, Conditions, Graph, Progress, Target, silent
 from edgeprune.rewrites import as_run
 
@@ -49,12 +50,14 @@ def profile(
 def kernel_runs(
     target: Target, progress: Progress = silent, table: Path | None = None
 ) -> Iterator[KernelRuns | None]:
-    """Where `target`'s kernels are executed: the first of its devices; None for this host.
-
-    Those of runner "kit" were, and are in `table`.
+    """Where `target`'s kernels are executed: the first of its devices, or a compiler that estimates
+    them; None for this host. Those of runner "kit" were executed, and are in `table`.
 
     The connection is kept until the end of the `with` block. Raises as `measure` does.
     """
+    if target.runner == "vela":
+        yield VelaRuns(target)
+        return
     if target.runner == KIT:
         yield KnownRuns(CostTable(table or default_path()), target)
         return
