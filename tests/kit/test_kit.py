@@ -15,8 +15,8 @@ from kits_at_work import HOST, QUICK, Ran, run_kit, unzip
 from made_up_report import made_up_report
 
 from edgeprune.errors import DataError, MeasureError, OutputError, TargetError
-from edgeprune.kit import Wanted, make_kit
-from edgeprune.kit.packing import unpacked
+from edgeprune.kit import Wanted, make_kit, packing
+from edgeprune.kit.packing import packed, unpacked
 from edgeprune.kit.records import kit_of
 from edgeprune.measuring import speedup
 from edgeprune.measuring.bundle import digest_of
@@ -211,6 +211,18 @@ def test_a_result_that_was_cut_short(tmp_path: Path) -> None:
         read_result(path)
     with pytest.raises(OutputError, match="cannot read"):
         read_result(tmp_path / "nothing.json")
+
+
+def test_bytes_in_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = packed(bytes(1000))
+    assert unpacked(text, "y") == bytes(1000)
+    assert text == packed(bytes(1000))
+    for damaged in ("?", text[:-8], packed(b"x")[4:]):
+        with pytest.raises(DataError, match="y is damaged"):
+            unpacked(damaged, "y")
+    monkeypatch.setattr(packing, "_MOST_UNPACKED", 999)
+    with pytest.raises(DataError, match="more than 999 bytes"):
+        unpacked(text, "y")
 
 
 def test_what_measure_writes_is_read_back(tmp_path: Path) -> None:
