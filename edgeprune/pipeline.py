@@ -22,7 +22,7 @@ from edgeprune.report import write_report
 from edgeprune.rounds import early_rounds
 from edgeprune.sparsity import sparsify
 from edgeprune.surgery import prune
-from edgeprune.travelling import Made, travel
+from edgeprune.travelling import Parcel, travel
 
 
 def fit(
@@ -65,7 +65,7 @@ def fit(
     measured = stages.measure_both(work, baseline, artifact)
     parity = stages.check_parity(work, final, artifact)
     target = work.options.target
-    travel(work, Made(graph, baseline, target), Made(final, artifact, work.final_target))
+    travel(work, Parcel(graph, baseline, target), Parcel(final, artifact, work.final_target))
     tested = stages.test_both(work, graph, pruned)
     tested_after = int8.tested(work, final, artifact, tested.after)
 

@@ -31,6 +31,7 @@ from edgeprune.lowering import (
 from edgeprune.lowering.rounding import check_trains_int8
 from edgeprune.measuring import Effort, check_structure, compare, compare_until, parity
 from edgeprune.measuring.kernels import profile
+from edgeprune.measuring.runners import check_reached
 from edgeprune.models import LoadedModel
 from edgeprune.output import write_atomically
 from edgeprune.planning import Blocks, Known
@@ -106,6 +107,7 @@ def loaded(model: LoadedModel | nn.Module, data: Data | None) -> LoadedModel:
 def begin(model: LoadedModel, data: Data | None, options: FitOptions, progress: Progress) -> Work:
     """Capture the model and open the run's directory, continuing what it holds."""
     ready_backend(options.target)  # before anything that takes long
+    check_reached(options.target)
     options = replace(options, budget=_within(options.budget, options.target))
     if quantised_before(options.target):  # its baseline is the network as it came, in fp32
         options = replace(

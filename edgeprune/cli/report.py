@@ -88,7 +88,6 @@ def _import(file: Path, directory: Path | None, table: Path | None) -> None:
         from edgeprune.measuring.results import read_result
 
         result = read_result(file)
-        # First what may be refused as a whole.
         found = None if directory is None else import_into_report(result, directory)
         tabled = None if table is None else import_into_table(result, table, report_progress)
     if found is not None:

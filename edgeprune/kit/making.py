@@ -56,7 +56,6 @@ def make_kit(wanted: Wanted, out: Path, progress: Progress = silent) -> Kit:
         runtime=f"executorch {version('executorch')}",
         edgeprune=version("edgeprune"),
         programs=tuple(described),
-        outputs=tuple(port.dtype for port in programs[0].manifest.outputs) if programs else (),
         kernels=kernels,
     )
     files |= kernel_files

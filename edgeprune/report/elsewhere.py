@@ -47,16 +47,20 @@ def listings(data: ReportJson) -> tuple[Table, ...]:
     """What was measured on every device, and under which conditions."""
     found: list[Table] = []
     for device in data.get("devices", []):
-        seen = as_seen_on(data, device)
+        found.append(summary(data, device))
         name = title(device)
-        summary = tables.summary(seen)
-        rows = tuple(row for row in summary.rows if row[0].text in _TAKEN)
-        found.append(replace(summary, title=name, rows=(*rows, *_verdict(device))))
-        conditions = tables.conditions(seen)
+        conditions = tables.conditions(as_seen_on(data, device))
         told = (Cell("system"), Cell(device["system"] or show.UNKNOWN))
         rows = (conditions.rows[0], told, *conditions.rows[1:])
         found.append(replace(conditions, title=f"Conditions on {name}", rows=rows))
     return tuple(found)
+
+
+def summary(data: ReportJson, device: DeviceJson) -> Table:
+    """Both programs on a device, and what that says of the budget."""
+    whole = tables.summary(as_seen_on(data, device))
+    rows = tuple(row for row in whole.rows if row[0].text in _TAKEN)
+    return replace(whole, title=title(device), rows=(*rows, *_verdict(device)))
 
 
 def title(device: DeviceJson) -> str:
@@ -85,5 +89,5 @@ def _verdict(device: DeviceJson) -> tuple[tuple[Cell, ...], ...]:
     if parity is not None:
         same = parity["top1_agreement"]
         top1 = "" if same is None else f"same top-1: {100 * same:.2f} %"
-        rows.append(("outputs differ from here by", "", show.small(parity["max_rel"]), top1))
+        rows.append(("outputs off by", "", show.small(parity["max_rel"]), top1))
     return tuple(tuple(Cell(text) for text in row) for row in rows)

@@ -15,7 +15,7 @@ from edgeprune.graph import capture
 from edgeprune.kit import Wanted, make_kit
 from edgeprune.lowering import lower
 from edgeprune.records import Report
-from edgeprune.travelling import Made, describe_made, noise
+from edgeprune.travelling import Parcel, describe_made, noise
 
 
 def network(width: int) -> nn.Module:
@@ -37,7 +37,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     for name, width in (("baseline", 64), ("model", 16)):
         graph = capture(network(width), (torch.zeros(1, 3, 16, 16),), name="small")
-        made = Made(graph, lower(graph, HOST, folder / f"{name}.pte"), HOST)
+        made = Parcel(graph, lower(graph, HOST, folder / f"{name}.pte"), HOST)
         describe_made(made, None, noise(graph) if name == "model" else None)
     return folder
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from kits_at_work import Ran
 
+from edgeprune.cli.summary import show_report
 from edgeprune.errors import DataError
 from edgeprune.importing import import_into_report, import_into_table
 from edgeprune.kit.packing import packed
@@ -34,7 +35,9 @@ def changed(at_work: tuple[Path, Ran], folder: Path, **keys: Any) -> Path:
     return path
 
 
-def test_a_devices_numbers_stand_in_the_report(at_work: tuple[Path, Ran], home: Path) -> None:
+def test_a_devices_numbers_stand_in_the_report(
+    at_work: tuple[Path, Ran], home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     kit, ran = at_work
     assert ran.code == 0, ran.err
     found = import_into_report(read_result(kit / "result.json"), home)
@@ -58,6 +61,9 @@ def test_a_devices_numbers_stand_in_the_report(at_work: tuple[Path, Ran], home: 
     for page in ((home / "report.html").read_text(), (home / "report.md").read_text()):
         assert "On other devices" in page
         assert device["device"] in page
+    capsys.readouterr()
+    show_report(document, home, details=True)
+    assert "budget there" in capsys.readouterr().out
     assert to_html(document) == (home / "report.html").read_text()
     assert to_markdown(document) == (home / "report.md").read_text()
 
