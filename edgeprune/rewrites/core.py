@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch._ops import OpOverload
     from torch.export import ExportedProgram
 
-REWRITE_FILES = ("attention", "movement", "pooling", "reduction", "volumes")
+REWRITE_FILES = ("attention", "dimensions", "movement", "pooling", "reduction", "volumes")
 """The modules of this package that register rewrites."""
 
 FOLDED = "constants"
@@ -69,6 +69,7 @@ def rewritten(exported: ExportedProgram) -> tuple[ExportedProgram, Mapping[str, 
 def _rewritten(exported: ExportedProgram) -> tuple[ExportedProgram, Mapping[str, int]]:
     from edgeprune.rewrites.attention import unguarded
     from edgeprune.rewrites.constants import folded, shaped_like
+    from edgeprune.rewrites.dimensions import unviewed
     from edgeprune.rewrites.movement import reshaped, unexpanded
     from edgeprune.rewrites.needed import needed
 
@@ -83,6 +84,7 @@ def _rewritten(exported: ExportedProgram) -> tuple[ExportedProgram, Mapping[str,
     unexpanded(program)
     reshaped(program)
     program = folded(program.run_decompositions({**shaped_like(), **rewrites()}))
+    unviewed(program)
     applied = Counter({FOLDED: saved})
     for operator, number in (before - _calls(program)).items():
         if operator in _REWRITES:

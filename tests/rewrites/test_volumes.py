@@ -118,6 +118,20 @@ def test_the_same_values(case: str) -> None:
     torch.testing.assert_close(program.module()(x), body(x), rtol=1e-5, atol=3e-5)
 
 
+@pytest.mark.parametrize("order", [(0, 1, 3, 5, 2, 4, 6, 7), (7, 6, 5, 4, 3, 2, 1, 0)])
+def test_windows_of_clips(order: tuple[int, ...], tmp_path: Path) -> None:
+    def body(x: Tensor) -> Tensor:
+        windows = x.view(2, 2, 2, 3, 3, 2, 2, 4).permute(order)
+        return windows.reshape(-1, 8).softmax(-1)
+
+    x = torch.randn(2, 4, 9, 4, 4)
+    graph = capture(Calls(body).eval(), (x,))
+    made = lower(graph, HOST, tmp_path / "windows.pte")
+    assert not made.other_ops
+    (y,) = execute(made, (x.numpy(),))
+    torch.testing.assert_close(torch.from_numpy(y), body(x))
+
+
 @pytest.fixture(scope="module")
 def network() -> tuple[nn.Module, Tensor]:
     torch.manual_seed(0)
