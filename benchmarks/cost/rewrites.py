@@ -36,7 +36,7 @@ MODELS = (
     "efficientnet_b0",
 )
 SIDES = {"before": False, "after": True}
-EFFORT = Effort(processes=3, rounds=8, min_block_ms=10)
+EFFORT = Effort(processes=2, rounds=6, min_block_ms=10)
 Row = dict[str, Any]
 
 
