@@ -1,7 +1,7 @@
 """Whole programs around a plan, measured before the first round: how predictions are off there.
 
-They are the network's program with other sizes (candidates.py), a second each, once one program
-more than the baseline was truly lowered. A line between what is predicted and what is measured does
+They are the network's program with other sizes (candidates.py), a second each, once a program at
+telling widths was truly lowered. A line between what is predicted and what is measured does
 not change which plans are best, only which latency is to be asked for.
 """
 
@@ -18,7 +18,7 @@ from edgeprune.planning.drawn import around
 from edgeprune.records import CostModel, Widths
 
 PLAIN = Calibration(1.0, 0.0, ())
-_EFFORT = Effort(processes=2, rounds=10)
+_EFFORT = Effort(processes=2, rounds=10, memory=False)
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Around:
 def calibrate(programs: Programs, asked: Around, folder: Path) -> Calibration:
     """A line through the baseline and programs around a plan, measured in turns in one session.
 
-    Lowers a program at telling widths first where fewer than two are known. Raises CannotResize
-    where the network's programs are not resized.
+    Lowers a program at telling widths first where none was. Raises CannotResize where the network's
+    programs are not resized.
     """
     if programs.refused:
         raise CannotResize(programs.refused)

@@ -1,8 +1,9 @@
 """Programs of plans to be measured: truly lowered, or the network's own with other sizes.
 
 Lowering takes from ten seconds to minutes, rewriting sizes (cost/resizing.py) a second. What the
-sizes in a program are is learnt from truly lowered ones, the baseline's and those of plans: every
-one that is lowered teaches more. Where a program is rewritten, how long its file would be and the
+sizes in a program are is learnt from the baseline and a program at widths that tell dimensions
+apart; plans that are lowered later teach more, but alone they would teach wrongly: most have many
+dimensions alike. Where a program is rewritten, how long its file would be and the
 memory it would plan are known all the same.
 """
 
@@ -50,22 +51,25 @@ class Programs:
     """Programs of one network at any widths, for one target.
 
     `refused` says why none can be resized, where that is known; `lowering_s` are the seconds that
-    each true lowering took.
+    each true lowering took. `seen` is what was measured, milliseconds asked of the cost model and
+    taken: another budget for the same network begins with what earlier ones taught.
     """
 
     def __init__(self, graph: Graph, target: Target, baseline: Baseline) -> None:
         self.graph, self.target, self.baseline = graph, target, baseline
         self.lowering_s: list[float] = []
+        self.seen: list[tuple[float, float]] = []
         self.refused = ""
         self._known: list[tuple[Widths, bytes]] = []
         self._template: Template | None = None
+        self._told = False
         if quantised_before(target):
             self.refused = f"programs in {target.dtype} are not resized"
 
     @property
     def ready(self) -> bool:
-        """Whether there are true programs enough to learn from."""
-        return not self.refused and len(self._known) > 1
+        """Whether programs can be resized: `tell` was called, and nothing refused."""
+        return self._told and not self.refused
 
     def lowered(self, plan: Plan, path: Path) -> Candidate:
         """The plan's true program, at `path`."""
@@ -104,6 +108,7 @@ class Programs:
         widths = telling_widths(self._run)
         same = Scores("none", {g.name: np.zeros(g.size) for g in self.groups.groups})
         self.lowered(by_hand(Known(self.graph, self.groups, same), widths), path)
+        self._told = True
         return widths
 
     def _learn(self, widths: Widths, path: Path) -> None:

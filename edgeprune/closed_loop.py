@@ -16,7 +16,7 @@ from edgeprune.calibrating import PLAIN, Around, calibrate
 from edgeprune.candidates import Candidate, Programs
 from edgeprune.cost.calibration import Calibration
 from edgeprune.cost.resizing import CannotResize
-from edgeprune.errors import BudgetError
+from edgeprune.errors import BudgetError, MeasureError
 from edgeprune.measuring import Effort, compare_until, speedup, verdict
 from edgeprune.planning import Known, Limits, Planner, planner_for, within
 from edgeprune.plans import Plan
@@ -25,7 +25,13 @@ from edgeprune.records import Budget, CostModel, Measurement, Progress, Round, V
 ROUNDS = 4
 """How many plans are tried; one that hits as resized is measured twice."""
 CALIBRATE, DEAR_S = 3, 60.0
-_EFFORT = Effort(processes=2, rounds=15, max_processes=6)
+_EFFORT = {
+    "lowered": Effort(processes=2, rounds=15, max_processes=6, memory=False),
+    "resized": Effort(processes=2, rounds=10, max_processes=2, memory=False),
+}
+"""A resized program decides nothing: where it lies is enough."""
+_GLANCE = Effort(processes=1, rounds=5, max_processes=1, memory=False)
+"""For budgets that latency has no part in."""
 AIM = 0.975
 """Where in the budget the measured median should fall, so that its interval fits too."""
 USED_ENOUGH = 0.95
@@ -78,8 +84,9 @@ class _Try:
 
     @property
     def hit(self) -> bool:
-        """Whether the budget is met and used."""
-        return self.met and self.used >= USED_ENOUGH
+        """Whether the budget is met and used: for a resized program, by its median alone."""
+        met = self.met if self.true else self.used <= 1
+        return met and self.used >= USED_ENOUGH
 
     @property
     def true(self) -> bool:
@@ -176,7 +183,9 @@ class _Loop:
         limit_ms = self.limit_ms
         asked_ms = None if limit_ms is None else limit_ms * AIM
         count = self.wanted.programs_around(baseline.lowering_s)
-        if count and asked_ms is not None:
+        if limit_ms is not None and self.programs.seen:
+            asked_ms = next_latency(limit_ms, tuple(self.programs.seen))
+        elif count and asked_ms is not None:
             near = self._planned(planner, asked_ms)
             self._calibrate(Around(near.widths(), count, cost))
             asked_ms = self.line.inverse(asked_ms)
@@ -214,7 +223,7 @@ class _Loop:
         self.progress("plan", 0, ROUNDS, f"calibrating on {asked.count} programs")
         try:
             self.line = calibrate(self.programs, asked, self.folder)
-        except CannotResize as why:
+        except (CannotResize, MeasureError) as why:
             self.notes.append(f"costs were not calibrated on whole programs: {why}")
             return
         off = [abs(error) for error in self.line.held_out]
@@ -227,13 +236,13 @@ class _Loop:
         path = self.folder / "candidate.pte"
         if self.programs.ready:
             try:
-                made = self.programs.resized(plan, path)
+                return self._tried(plan, self.programs.resized(plan, path), asked_ms)
             except CannotResize as why:
                 self.notes.append(f"a round's program was lowered, not resized: {why}")
-                made = self.programs.lowered(plan, path)
-        else:
-            made = self.programs.lowered(plan, path)
-        return self._tried(plan, made, asked_ms)
+            except MeasureError as why:
+                self.programs.refused = f"a resized program did not run: {why}"
+                self.notes.append(self.programs.refused)
+        return self._tried(plan, self.programs.lowered(plan, path), asked_ms)
 
     def _confirmed(self, attempt: _Try) -> _Try:
         """The same plan with its true program."""
@@ -246,6 +255,8 @@ class _Loop:
             told = replace(attempt.round, predicted_ms=self.line.at(plan.predicted_ms))
             attempt = replace(attempt, round=told)
         self.tries.append(attempt)
+        if attempt.asked_ms is not None:
+            self.programs.seen.append(_point(attempt))
         self.progress("plan", len(self.tries), ROUNDS, _told(attempt.round))
         return attempt
 
@@ -329,7 +340,7 @@ def _measured(
     before, after = compare_until(
         [baseline.path, made.path],
         programs.target,
-        _EFFORT,
+        _GLANCE if limit_ms is None else _EFFORT[made.made],
         lambda both: judge(both[0], both[1], made.size_bytes, budget)[0] != "undecidable",
     )
     found, _ = judge(before, after, made.size_bytes, budget)

@@ -19,7 +19,8 @@ from edgeprune.candidates import Baseline, Programs
 from edgeprune.channels import channel_groups
 from edgeprune.closed_loop import USED_ENOUGH, Wanted, close_the_loop
 from edgeprune.cost.pte_parts import take_apart
-from edgeprune.cost.resizing import CannotResize, differences
+from edgeprune.cost.resizing import Ambiguous, CannotResize, Template, differences
+from edgeprune.errors import MeasureError
 from edgeprune.graph import capture
 from edgeprune.lowering import lower
 from edgeprune.measuring import compare, compare_until
@@ -113,6 +114,14 @@ def test_plans_without_their_blocks_are_not_resized(
         told.resized(plan, tmp_path / "x.pte")
 
 
+def test_groups_that_were_never_cut_are_not_guessed(told: Programs) -> None:
+    parts = take_apart(told.baseline.path.read_bytes())
+    template = Template(parts, {}, {}, fixed={"stem": 32})
+    assert template.numbers({"stem": 32, "left": 7}) == {}
+    with pytest.raises(Ambiguous, match="never cut"):
+        template.numbers({"stem": 31, "left": 7})
+
+
 def test_int8_programs_are_not_resized(subject: Subject) -> None:
     programs = Programs(subject.graph, replace(TARGET, dtype="int8"), subject.baseline)
     assert "int8" in programs.refused
@@ -179,12 +188,27 @@ def test_a_true_program_that_misses_is_followed_by_another_round(
     assert rounds[-1].made == "lowered"
 
 
-def test_the_first_round_is_lowered_where_nothing_was_learnt(subject: Subject) -> None:
+def test_every_round_is_lowered_where_nothing_was_told(subject: Subject) -> None:
     programs = Programs(subject.graph, TARGET, subject.baseline)
     rounds = closed(subject, programs, Wanted(Budget(speedup=1.6)))
-    assert rounds[0].made == "lowered"
-    assert programs.ready
+    assert {turn.made for turn in rounds} == {"lowered"}
+    assert not programs.ready
     assert rounds[-1].verdict == "met"
+
+
+def test_a_resized_program_that_does_not_run_is_lowered(
+    subject: Subject, told: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(programs, *rest):  # type: ignore[no-untyped-def]
+        if told.refused == "" and Path(programs[1]).name == "candidate.pte":
+            raise MeasureError("it crashed")
+        return compare_until(programs, *rest)
+
+    monkeypatch.setattr(closed_loop, "compare_until", failing)
+    rounds = closed(subject, told, Wanted(Budget(speedup=1.6)))
+    assert "it crashed" in told.refused
+    assert {turn.made for turn in rounds} == {"lowered"}
+    told.refused = ""  # others use it too
 
 
 def test_calibration_lowers_one_telling_program_and_says_how_far_off_it_was(

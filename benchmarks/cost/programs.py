@@ -36,7 +36,6 @@ MODELS = (
 )
 _LOWEST, _AROUND = 0.25, 0.25
 _FLOOR = 0.05
-_TRIES = 40
 
 
 @dataclass(frozen=True)
@@ -91,31 +90,3 @@ def pruned(what: Subject, widths: dict[str, int]) -> Graph:
     rng = np.random.default_rng(0)
     scores = Scores("random", {g.name: rng.uniform(size=g.size) for g in what.groups.groups})
     return prune(what.graph, plan(what.graph, what.groups, scores, keep=widths))
-
-
-def telling_widths(groups: ChannelGroups) -> dict[str, int]:
-    """Widths that tell dimensions apart: of those of one size as few as can be become alike."""
-    extents = {extent for dims in groups.extents.values() for extent in dims if extent.groups}
-    full = groups.full_widths()
-
-    def alike(widths: dict[str, int]) -> int:
-        return len(extents) - len({(extent.at(full), extent.at(widths)) for extent in extents})
-
-    return min((_permuted(groups, seed) for seed in range(_TRIES)), key=alike)
-
-
-def _permuted(groups: ChannelGroups, seed: int) -> dict[str, int]:
-    """Of the groups of one size no two are alike, where that can be."""
-    rng = np.random.default_rng(seed)
-    taken: dict[int, list[int]] = {}
-    widths: dict[str, int] = {}
-    for family in families(groups):
-        wanted = {}
-        for group in family:
-            each = group.size // group.parts
-            if not taken.get(group.size):
-                fewest = max(min(2, each), each // 4)  # one channel is another kernel
-                taken[group.size] = rng.permutation(np.arange(fewest, max(each, 2))).tolist()
-            wanted[group.name] = float(taken[group.size].pop() * group.parts)
-        widths.update(nearest(family, groups.equal_counts, wanted))
-    return widths

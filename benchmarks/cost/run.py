@@ -26,12 +26,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from programs import MODELS, Subject, pruned, random_widths, subject, telling_widths
+from programs import MODELS, Subject, pruned, random_widths, subject
 
 from edgeprune.cost.resizing import learn, program_bytes
 from edgeprune.lowering import lower
 from edgeprune.measuring import Effort, compare, speedup
 from edgeprune.measuring.kernels import profile
+from edgeprune.planning.drawn import telling_widths
 from edgeprune.targets import load_target
 
 Row = dict[str, Any]

@@ -118,7 +118,7 @@ def finally_measured(made: Candidate, base: Baseline, target: Target, budget: Bu
     before, after = compare_until(
         [base.path, made.path],
         target,
-        Effort(),
+        Effort(processes=2, max_processes=8, memory=False),
         lambda both: judge(both[0], both[1], made.size_bytes, budget)[0] != "undecidable",
     )
     found, _ = judge(before, after, made.size_bytes, budget)

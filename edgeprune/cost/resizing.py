@@ -13,7 +13,7 @@ sizes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 from hashlib import sha256
@@ -79,13 +79,15 @@ class Template:
     """A program whose sizes are known as functions of widths.
 
     `places` are where its numbers stand, by what they are in the programs that it was learnt from;
-    `terms` the explanations of each. `more_bytes` is by how much the first of those programs is
+    `terms` the explanations of each. `fixed` are the groups that had one width in all of them, so
+    that nothing is known of another. `more_bytes` is by how much the first of those programs is
     longer than `file_bytes` makes it.
     """
 
     parts: Parts
     places: Mapping[Numbers, tuple[Path, ...]]
     terms: Mapping[Numbers, tuple[Term, ...]]
+    fixed: Mapping[str, int] = field(default_factory=dict)
     more_bytes: int = 0
 
     def file_bytes(self, resized: Parts) -> int:
@@ -93,7 +95,11 @@ class Template:
         return file_bytes(resized) + self.more_bytes
 
     def numbers(self, widths: Widths) -> dict[Numbers, int]:
-        """What each number is at `widths`. Raises Ambiguous where explanations differ."""
+        """What each number is at `widths`. Raises Ambiguous where explanations differ, or where
+        none could be learnt."""
+        never = [name for name, width in self.fixed.items() if widths.get(name, width) != width]
+        if never:
+            raise Ambiguous(f"never cut in a program that sizes were learnt from: {never[0]}")
         found: dict[Numbers, int] = {}
         for numbers, terms in self.terms.items():
             values = {value for term in terms if (value := term.at(widths)) is not None}
@@ -149,7 +155,9 @@ def learn(programs: Sequence[tuple[Widths, bytes]], extents: Iterable[Extent]) -
         if not found:
             raise CannotResize(f"nothing explains a size that was {numbers}: {places[numbers][0]}")
     more = len(programs[0][1]) - file_bytes(parts[0])
-    return Template(parts[0], {n: tuple(p) for n, p in places.items()}, terms, more)
+    first, *others = (widths for widths, _ in programs)
+    fixed = {g: n for g, n in first.items() if all(widths[g] == n for widths in others)}
+    return Template(parts[0], {n: tuple(p) for n, p in places.items()}, terms, fixed, more)
 
 
 def program_bytes(parts: Parts) -> bytes:

@@ -30,7 +30,8 @@ def run_local(session: Session, progress: Progress) -> SessionSamples:
     """
     target, effort = session.target, session.effort
     alone = len(session.programs) == 1  # then the timing processes show its memory as well
-    steps = effort.processes + (0 if alone else len(session.programs))
+    by_itself = effort.memory and not alone
+    steps = effort.processes + (len(session.programs) if by_itself else 0)
     conditions = host_conditions(target.backend, target.dtype, target.threads)
     load = _OtherLoad()
     answers = []
@@ -39,6 +40,8 @@ def run_local(session: Session, progress: Progress) -> SessionSamples:
         answers.append(_timed(session, session.programs, effort.rounds, load))
     if alone:
         peaks = [max(answer["peak_rss_bytes"] or 0 for answer in answers)]
+    elif not by_itself:
+        peaks = [0] * len(session.programs)
     else:
         peaks = []
         for i, path in enumerate(session.programs):

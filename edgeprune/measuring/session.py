@@ -14,7 +14,9 @@ class Effort:
 
     A sample is the mean of one block of executions that lasts at least `min_block_ms`. Each of
     `processes` fresh processes takes `rounds` samples of every program, in turns.
-    `max_processes` is where `measure_until_decided` gives up; `timeout_s` is per process.
+    `max_processes` is where `measure_until_decided` gives up; `timeout_s` is per process. Without
+    `memory` a program that takes turns with others is not run once more by itself on this host, and
+    its peak memory is not known (0).
     """
 
     processes: int = 3
@@ -23,6 +25,7 @@ class Effort:
     max_processes: int = 12
     timeout_s: float = 600.0
     seed: int = 0
+    memory: bool = True
 
     def __post_init__(self) -> None:
         for name in ("processes", "rounds", "min_block_ms", "max_processes", "timeout_s"):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch._ops import OpOverload
     from torch.export import ExportedProgram
 
-REWRITE_FILES = ("attention", "movement", "pooling", "reduction")
+REWRITE_FILES = ("attention", "movement", "pooling", "reduction", "volumes")
 """The modules of this package that register rewrites."""
 
 FOLDED = "constants"
