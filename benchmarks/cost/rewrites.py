@@ -36,7 +36,7 @@ MODELS = (
     "efficientnet_b0",
 )
 SIDES = {"before": False, "after": True}
-EFFORT = Effort(processes=3, rounds=8, min_block_ms=10)
+EFFORT = Effort(processes=2, rounds=6, min_block_ms=10)
 Row = dict[str, Any]
 
 
@@ -84,7 +84,7 @@ def table(rows: list[Row]) -> Iterator[str]:
     if timed:
         first, loads = timed[0], [row["load"] for row in timed]
         yield (
-            f"{first['cpu']}, executorch {first['runtime']}, one thread, {first['clock']} time, "
+            f"{first['cpu']}, {first['runtime']}, one thread, {first['clock']} time, "
             f"{first['date'][:10]}; load average {min(loads):.1f} to {max(loads):.1f} (a shared "
             f"machine); {first['samples']} samples of each, in turns."
         )
