@@ -23,6 +23,7 @@ from edgeprune.planning import Known, by_hand
 from edgeprune.planning.drawn import telling_widths
 from edgeprune.plans import Plan
 from edgeprune.records import ChannelGroups, Extent, Graph, Made, Scores, Target, Widths
+from edgeprune.rewrites import as_run
 from edgeprune.surgery import prune
 
 
@@ -104,7 +105,7 @@ class Programs:
     def tell(self, path: Path) -> dict[str, int]:
         """Lowers the network, to `path`, at widths that tell its dimensions apart, and returns
         them."""
-        widths = telling_widths(self.groups)
+        widths = telling_widths(self._run)
         same = Scores("none", {g.name: np.zeros(g.size) for g in self.groups.groups})
         self.lowered(by_hand(Known(self.graph, self.groups, same), widths), path)
         self._told = True
@@ -124,5 +125,10 @@ class Programs:
         return channel_groups(self.graph)
 
     @cached_property
+    def _run(self) -> ChannelGroups:
+        """The channels, with the dimensions that tensors have once the network is rewritten."""
+        return as_run(self.graph, self.groups, self.target)[1]
+
+    @cached_property
     def _extents(self) -> list[Extent]:
-        return [extent for dims in self.groups.extents.values() for extent in dims]
+        return [extent for dims in self._run.extents.values() for extent in dims]

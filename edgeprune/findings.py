@@ -139,6 +139,19 @@ def dropped(blocks: tuple[str, ...]) -> tuple[str, ...]:
     return (f"residual blocks dropped whole: {', '.join(blocks)}",) if blocks else ()
 
 
+def on_rewrites(artifact: Artifact) -> tuple[str, ...]:
+    """What was rewritten for the delegate, and what stays outside of it, where there is any."""
+    counted = [
+        ", ".join(f"{count} x {name}" for name, count in found.items())
+        for found in (artifact.rewrites, artifact.other_ops)
+    ]
+    told = (
+        f"rewritten exactly for the delegate (--no-rewrite leaves it out): {counted[0]}",
+        f"outside of the delegate, on ExecuTorch's own kernels: {counted[1]}",
+    )
+    return tuple(note for note, found in zip(told, counted, strict=True) if found)
+
+
 def notes(
     given: Circumstances,
     baseline: Training | None,

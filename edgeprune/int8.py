@@ -19,7 +19,7 @@ from edgeprune.lowering import quantise, runs_here
 from edgeprune.lowering.rounding import fake_quantised, int8_of
 from edgeprune.measuring import execute
 from edgeprune.mending import trained
-from edgeprune.records import Artifact, Graph, Metric, Recipe
+from edgeprune.records import Artifact, FitOptions, Graph, Metric, Recipe
 from edgeprune.recovery.recipes import resolved
 from edgeprune.recovery.samples import calibration_inputs
 from edgeprune.stages import Work
@@ -38,6 +38,12 @@ COSTS_NOTE = (
 _TRAINED_SHARE = 3
 """Training in simulated int8 takes one over this of the epochs that came before it, at a tenth of
 their learning rate: the weights are near where they belong."""
+
+
+def costs_notes(options: FitOptions) -> tuple[str, ...]:
+    """What is to be said of the costs: nothing where they are those of int8 kernels."""
+    as_int8 = options.quantize is None or options.target.dtype == "int8"
+    return () if as_int8 else (COSTS_NOTE,)
 
 
 def quantised(work: Work, graph: Graph, teacher: Graph) -> tuple[Graph, Metric | None, Told]:
@@ -96,21 +102,28 @@ def evaluate_program(artifact: Artifact, loader: Loader, data: Data) -> Metric:
     return Metric(data.metric_name, total / samples, data.higher_is_better)
 
 
-def tested(work: Work, artifact: Artifact, found: Metric | None) -> Metric | None:
+def tested(work: Work, final: Graph, artifact: Artifact, found: Metric | None) -> Metric | None:
     """The final program's metric on the test set: of the int8 program itself where there is one,
-    else what was found of the graph."""
+    of its simulation (`final`) where it does not run here, else what was found of the graph."""
     data = work.data
     if work.options.quantize is None or data is None or data.test is None:
-        return found
-    if not runs_here(work.final_target):
         return found
     test = data.test
 
     def compute() -> Metric:
-        work.progress("test int8", 0, 0, "the .pte itself, on the test set")
+        work.progress("test int8", 0, 0, test_note(work))
+        if not runs_here(work.final_target):
+            return evaluate(final.program, test, data)
         return evaluate_program(artifact, test, data)
 
     return work.run.stage("test int8", Metric, compute)
+
+
+def test_note(work: Work) -> str:
+    """What the metric of `tested` is of."""
+    if runs_here(work.final_target):
+        return "the int8 program itself on the test set"
+    return "the int8 network, simulated, on the test set: its program does not run here"
 
 
 def _together(loader: Loader) -> Iterator[list[tuple[Tensor, Tensor]]]:

@@ -22,7 +22,7 @@ from edgeprune.report import write_report
 from edgeprune.rounds import early_rounds
 from edgeprune.sparsity import sparsify
 from edgeprune.surgery import prune
-from edgeprune.travelling import Made, travel
+from edgeprune.travelling import Parcel, travel
 
 
 def fit(
@@ -65,9 +65,9 @@ def fit(
     measured = stages.measure_both(work, baseline, artifact)
     parity = stages.check_parity(work, final, artifact)
     target = work.options.target
-    travel(work, Made(graph, baseline, target), Made(final, artifact, work.final_target))
+    travel(work, Parcel(graph, baseline, target), Parcel(final, artifact, work.final_target))
     tested = stages.test_both(work, graph, pruned)
-    tested_after = int8.tested(work, artifact, tested.after)
+    tested_after = int8.tested(work, final, artifact, tested.after)
 
     before = findings.side(graph, baseline, measured.before, tested.before or baseline_metric)
     reached = in_int8 or (training.after if training is not None else reached)
@@ -100,7 +100,7 @@ def fit(
                 "fine-tune": findings.outcome(training),
                 **quantised,
                 "test": (tested.after, "the pruned network on the test set"),
-                "test int8": (tested_after, "the int8 program itself on the test set"),
+                "test int8": (tested_after, int8.test_note(work)),
             },
         ),
         rounds=rounds,
@@ -111,7 +111,8 @@ def fit(
         notes=(
             *findings.dropped(plan.dropped),
             *plan.notes,
-            *((int8.COSTS_NOTE,) if options.quantize is not None else ()),
+            *findings.on_rewrites(artifact),
+            *int8.costs_notes(options),
             *findings.notes(work.given, baseline_training, training),
             *(findings.on_zeros(before, after) if plan.sparsity is not None else ()),
         ),

@@ -20,7 +20,7 @@ Backend = Literal[
     "samsung",
     "nxp",
 ]
-Runner = Literal["local", "ssh", "adb", "vela", "roofline", "none"]
+Runner = Literal["local", "ssh", "adb", "vela", "roofline", "kit", "none"]
 
 ESTIMATING = ("vela", "roofline")
 """Runners that compute what programs may take, on no device at all."""

@@ -20,10 +20,18 @@ from edgeprune.findings import Circumstances, Measured, Tested
 from edgeprune.footprint import compressed_bytes
 from edgeprune.graph import capture, fingerprint
 from edgeprune.iterative import Standing
-from edgeprune.lowering import lower, quantised_before, ready_backend, runs_here
+from edgeprune.lowering import (
+    lower,
+    lower_for_latency,
+    quantised_before,
+    ready_backend,
+    runs_here,
+    without_int8,
+)
 from edgeprune.lowering.rounding import check_trains_int8
 from edgeprune.measuring import Effort, check_structure, compare, compare_until, parity
 from edgeprune.measuring.kernels import profile
+from edgeprune.measuring.runners import check_reached
 from edgeprune.models import LoadedModel
 from edgeprune.output import write_atomically
 from edgeprune.planning import Blocks, Known
@@ -43,6 +51,7 @@ from edgeprune.records import (
     Scores,
     Target,
 )
+from edgeprune.rewrites import applies
 from edgeprune.run import Run
 from edgeprune.scoring import score, score_blocks
 from edgeprune.sparsity import check_sparsity
@@ -98,10 +107,14 @@ def loaded(model: LoadedModel | nn.Module, data: Data | None) -> LoadedModel:
 def begin(model: LoadedModel, data: Data | None, options: FitOptions, progress: Progress) -> Work:
     """Capture the model and open the run's directory, continuing what it holds."""
     ready_backend(options.target)  # before anything that takes long
+    check_reached(options.target)
     options = replace(options, budget=_within(options.budget, options.target))
     if quantised_before(options.target):  # its baseline is the network as it came, in fp32
-        target = replace(options.target, dtype="fp32")
-        options = replace(options, target=target, quantize=options.quantize or "int8")
+        options = replace(
+            options,
+            target=without_int8(options.target),
+            quantize=options.quantize or "int8",
+        )
     if options.quantize is not None and data is None:
         raise EdgepruneError(
             f"{options.quantize} needs data to be calibrated on: pass --data, or leave --quantize "
@@ -166,7 +179,8 @@ def lower_baseline(work: Work, graph: Graph) -> Artifact:
 
     def compute() -> Artifact:
         work.progress("lower baseline", 0, 0, work.options.target.name)
-        return _compressed(lower(graph, work.options.target, work.run.file("baseline.pte")))
+        target, path = work.options.target, work.run.file("baseline.pte")
+        return _compressed(lower_for_latency(graph, target, path))
 
     return work.run.stage("lower baseline", Artifact, compute)
 
@@ -175,8 +189,9 @@ def lower_baseline(work: Work, graph: Graph) -> Artifact:
 
 
 def profile_costs(work: Work, graph: Graph, groups: ChannelGroups) -> CostModel:
-    """The cost of every kernel; kept in the user's table, so a second time takes a second."""
-    target = work.options.target
+    """The cost of every kernel of the program that is to be made; kept in the user's table, so a
+    second time takes a second."""
+    target = replace(work.options.target, rewrite=applies(work.final_target))
     return ranks.first_before_others(lambda: profile(graph, target, groups, progress=work.progress))
 
 

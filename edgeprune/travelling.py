@@ -13,6 +13,7 @@ import torch
 
 from edgeprune import ranks
 from edgeprune.errors import MeasureError
+from edgeprune.lowering import runs_here
 from edgeprune.lowering.bundling import bundle
 from edgeprune.measuring.agreement import eager
 from edgeprune.measuring.batches import Array
@@ -30,11 +31,10 @@ CASES = 4
 # How far outputs may be from eager's, as a share of the largest: rounding in another order; ten
 # bits of mantissa; some steps of int8.
 _TOLERANCE = {"fp32": 1e-3, "fp16": 1e-2, "int8": 1e-1}
-_RUN_HERE = ("xnnpack",)
 
 
 @dataclass(frozen=True)
-class Made:
+class Parcel:
     """A program with the graph that it was lowered from."""
 
     graph: Graph
@@ -42,7 +42,7 @@ class Made:
     target: Target
 
 
-def describe_made(made: Made, data: Data | None, inputs: Sequence[Array] | None) -> Manifest:
+def describe_made(made: Parcel, data: Data | None, inputs: Sequence[Array] | None) -> Manifest:
     """Writes the manifest beside a program and, for `inputs` (N, ...), a bundled program.
 
     The bundle holds the first batches of `inputs` with eager's outputs, and is run here where the
@@ -57,7 +57,7 @@ def describe_made(made: Made, data: Data | None, inputs: Sequence[Array] | None)
     return manifest
 
 
-def travel(work: Work, baseline: Made, final: Made) -> None:
+def travel(work: Work, baseline: Parcel, final: Parcel) -> None:
     """What goes beside the two programs of a fit; with the options' `bundle`, cases on samples of
     the validation split (on noise where there is no data)."""
     if not ranks.is_first():
@@ -68,6 +68,12 @@ def travel(work: Work, baseline: Made, final: Made) -> None:
         inputs = [real_inputs(work)]
     for made in (baseline, final):
         describe_made(made, work.data, inputs)
+
+
+def real_samples(data: Data) -> list[Array]:
+    """Samples of the validation split (N, ...) for a bundle: the first batch of them."""
+    inputs, _ = next(iter(data.validation))
+    return [inputs.numpy()]
 
 
 def noise(graph: Graph, seed: int = 0) -> list[Array]:
@@ -83,7 +89,7 @@ def noise(graph: Graph, seed: int = 0) -> list[Array]:
     ]
 
 
-def _bundled(made: Made, inputs: Sequence[Array], manifest: Manifest) -> Bundle:
+def _bundled(made: Parcel, inputs: Sequence[Array], manifest: Manifest) -> Bundle:
     path = made.artifact.path.with_suffix(".bpte")
     batch = len(made.graph.example_inputs[0])
     count = min(CASES, len(inputs[0]) // batch)
@@ -126,7 +132,7 @@ def _checked(target: Target, path: Path, cases: int, within: tuple[float, float]
     try:
         failing = failing_cases(path, cases, *within)
     except MeasureError:
-        if target.backend in _RUN_HERE:
+        if runs_here(target):
             raise
         return False  # the wheel's runtime has no such backend: checked on the device
     if failing:

@@ -28,10 +28,10 @@ from typing import Any
 import torch
 from programs import MODELS, Subject, pruned, random_widths, subject
 
-from edgeprune.cost import profile
 from edgeprune.cost.resizing import learn, program_bytes
 from edgeprune.lowering import lower
 from edgeprune.measuring import Effort, compare, speedup
+from edgeprune.measuring.kernels import profile
 from edgeprune.planning.drawn import telling_widths
 from edgeprune.targets import load_target
 

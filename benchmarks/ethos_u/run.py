@@ -17,7 +17,9 @@ from edgeprune import capture, load_target
 from edgeprune.cli.profile_vela import vela_profile
 from edgeprune.records import Graph
 
-TARGETS = ("ethos-u55-128", "ethos-u85-256")
+TARGETS = ("ethos-u55-128", "ethos-u65-256", "ethos-u85-256")
+SHOWN = 20
+"""Networks of so many layers at most are shown layer by layer."""
 
 
 def small_cnn() -> Graph:
@@ -56,6 +58,7 @@ def main() -> None:
         "| model | target | layers | their cycles | Vela's summary | difference | ms | SRAM, kB |"
     )
     print("|---|---|--:|--:|--:|--:|--:|--:|")
+    layers = []
     for name in [only] if only else MODELS:
         for target in TARGETS:
             found = vela_profile(MODELS[name](), load_target(target))
@@ -65,6 +68,18 @@ def main() -> None:
                 f"{found.ms:.3f} | {found.sram_bytes / 1000:.0f} |",
                 flush=True,
             )
+            if len(found.layers) <= SHOWN:
+                layers.append((name, target, found))
+    for name, target, found in layers:
+        print(f"\n## {name} on {target}, layer by layer\n")
+        print("| layer | op | cycles | MACs | MACs used |\n|---|---|--:|--:|--:|")
+        for layer in found.layers:
+            print(
+                f"| {layer.name} | {layer.op} | {layer.cycles} | {layer.macs} | "
+                f"{layer.utilisation:.0%} |"
+            )
+        print(f"| together | | {found.layer_cycles} | {sum(x.macs for x in found.layers)} | |")
+        print(f"| Vela's summary | | {found.cycles} | | |")
 
 
 if __name__ == "__main__":

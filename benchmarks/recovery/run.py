@@ -143,12 +143,16 @@ class Steps:
             precision=self.words.precision,
             **{name: float(value) for name, value in settings.items()},
         )
-        name = "-".join(str(row[k]) for k in ("case", "step", "recipe", "seed")).replace(" ", "-")
-        path = self.words.out / f"{name}.ckpt"
-        session = TrainingSession(path, progress=tell)
+        session = TrainingSession(self.checkpoint(row), progress=tell)
         done = train(start, self.data, recipe, teacher=self.made.full.program, session=session)
         curve = [round(e.metric.value, 2) for e in done.history]
         return done.graph, {"validation": done.metric.value, "curve": curve, "notes": done.notes}
+
+    def checkpoint(self, row: dict[str, Any]) -> Path:
+        """Where a training row is kept."""
+        name = "-".join(str(row[k]) for k in ("case", "step", "recipe", "seed")).replace(" ", "-")
+        path: Path = self.words.out / f"{name}.ckpt"
+        return path
 
     def _judged(self, graph: Graph) -> tuple[Graph, dict[str, Any]]:
         value = evaluate(graph.program, self.few.validation, self.few).value

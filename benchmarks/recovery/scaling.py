@@ -4,7 +4,9 @@
 
 Trains ResNet-20 with a teacher on noise of CIFAR's shape, in turns with one process and with
 several on this machine (torchrun, gloo), and prints images per second and the efficiency: the
-speed-up over the number of processes.
+speed-up over the number of processes. Where other programs use the same cores, that tells little:
+so it also prints the efficiency by CPU time, what one process spends over what all of them spend
+together, which is the efficiency where every process has a core of its own and they end together.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import torch.distributed as dist
 HERE = Path(__file__).resolve()
 sys.path.insert(0, str(HERE.parents[1] / "architectures"))
 
-from edgeprune import capture  # noqa: E402
+from edgeprune import capture, ranks  # noqa: E402
 from edgeprune.data import Data  # noqa: E402
 from edgeprune.data.images import Loading, Look, kept_loader  # noqa: E402
 from edgeprune.records import Recipe  # noqa: E402
@@ -49,15 +51,17 @@ def worker(batches: int, batch_size: int) -> None:
     data = Data("noise", loader, few, few, None, 10, (3, 32, 32))
     torch.manual_seed(0)
     graph = capture(resnet_cifar.resnet20().eval(), (torch.zeros(1, 3, 32, 32),))
-    times: list[float] = []
+    times: list[tuple[float, float]] = []
 
     def tell(stage: str, done: int, total: int, note: str = "") -> None:
-        times.append(time.perf_counter())
+        times.append((time.perf_counter(), time.process_time()))
 
     session = TrainingSession(progress=tell)
     train(graph, data, Recipe(epochs=1), teacher=graph.module(), session=session)
-    if not dist.is_initialized() or dist.get_rank() == 0:
-        print(times[batches - 1] - times[0])
+    wall, cpu = (end - start for start, end in zip(times[0], times[batches - 1], strict=True))
+    (cpu,) = ranks.added([cpu])
+    if ranks.is_first():
+        print(wall, cpu)
     if dist.is_initialized():
         dist.destroy_process_group()
 
@@ -74,6 +78,7 @@ def main() -> None:
         worker(words.batches, words.batch_size)
         return
     seconds: dict[int, list[float]] = {1: [], words.processes: []}
+    spent: dict[int, list[float]] = {1: [], words.processes: []}
     for _ in range(words.repeats):
         for processes, found in seconds.items():
             started = ["-m", "torch.distributed.run", "--standalone",
@@ -83,7 +88,9 @@ def main() -> None:
                        "--batch-size", str(words.batch_size)]  # fmt: skip
             env = {**os.environ, "OMP_NUM_THREADS": "1"}
             ended = subprocess.run(command, capture_output=True, text=True, env=env, check=True)
-            found.append(float(ended.stdout.split()[-1]))
+            wall, cpu = map(float, ended.stdout.split()[-2:])
+            found.append(wall)
+            spent[processes].append(cpu)
     images = (words.batches - 1) * words.batch_size
     for processes, found in seconds.items():
         rates = sorted(images / s for s in found)
@@ -92,8 +99,11 @@ def main() -> None:
             f"({rates[0]:.0f}–{rates[-1]:.0f}, {len(rates)} runs)"
         )
     ratio = statistics.median(seconds[1]) / statistics.median(seconds[words.processes])
+    by_cpu = statistics.median(spent[1]) / statistics.median(spent[words.processes])
     print(
-        f"speed-up {ratio:.2f}, efficiency {ratio / words.processes:.0%}, torch {torch.__version__}"
+        f"speed-up {ratio:.2f}, efficiency {ratio / words.processes:.0%} by the clock on the wall, "
+        f"{by_cpu:.0%} by CPU time; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the "
+        f"end, torch {torch.__version__}"
     )
 
 

@@ -37,6 +37,7 @@ from edgeprune.cli.options import (
     MaxDropOption,
     ModelOption,
     PatternOption,
+    RewriteOption,
     ScopeOption,
     SeedOption,
     SettingsOption,
@@ -87,6 +88,7 @@ def fit(  # one parameter per option: that is how Typer reads a command line
     target: TargetOption = "host",
     settings: SettingsOption = None,
     threads: ThreadsOption = None,
+    rewrite: RewriteOption = True,
     budget_ms: BudgetMsOption = None,
     speedup: SpeedupOption = None,
     budget_mb: BudgetMbOption = None,
@@ -214,7 +216,7 @@ def fit(  # one parameter per option: that is how Typer reads a command line
     zeros = sparsity_from(sparsity, sparsity_pattern, sparsity_scope)
     directory = out or _default_directory(model)
     options = FitOptions(
-        target=target_from(target, threads, settings),
+        target=target_from(target, threads, settings, rewrite=rewrite),
         budget=budget,
         out=directory,
         recipe=training,

@@ -12,6 +12,7 @@ from edgeprune.cli.options import (
     InputOption,
     JsonOption,
     ModelOption,
+    RewriteOption,
     SettingsOption,
     TargetOption,
     ThreadsOption,
@@ -22,9 +23,11 @@ from edgeprune.cli.progress import progress
 from edgeprune.units import show_bytes, show_ms
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.table import Table
 
-    from edgeprune.records import ChannelGroups, CostModel, Graph
+    from edgeprune.records import ChannelGroups, CostModel, Graph, Widths
 
 
 def inspect(
@@ -37,6 +40,7 @@ def inspect(
     target: TargetOption = "host",
     settings: SettingsOption = None,
     threads: ThreadsOption = None,
+    rewrite: RewriteOption = True,
     json: JsonOption = False,
 ) -> None:
     """Show what can be pruned, what is pinned and why, and what each kernel costs.
@@ -52,7 +56,7 @@ def inspect(
       edgeprune inspect --model net.py:make --input 1x1x28x28 --cost
       edgeprune inspect --model torchvision:resnet18 --json
     """
-    chosen = target_from(target, threads, settings) if cost else None
+    chosen = target_from(target, threads, settings, rewrite=rewrite) if cost else None
     with progress() as report_progress:
         graph, _ = load_graph(ModelChoice(model, weights, input), DataChoice(), report_progress)
         from edgeprune.channels import channel_groups
@@ -60,17 +64,22 @@ def inspect(
         report_progress("channels", 0, 0, graph.name)
         groups = channel_groups(graph)
         costs = None
+        applied: Mapping[str, int] = {}
         if chosen is not None:
             from edgeprune.measuring.kernels import profile
+            from edgeprune.rewrites import rewrites_of
 
             costs = profile(graph, chosen, groups, progress=report_progress)
+            applied = rewrites_of(graph, chosen)
     if json:
-        show.document(_document(graph, groups, costs))
+        show.document(_document(graph, groups, costs, applied))
     else:
-        _show(graph, groups, costs)
+        _show(graph, groups, costs, applied)
 
 
-def _document(graph: Graph, groups: ChannelGroups, costs: CostModel | None) -> dict[str, Any]:
+def _document(
+    graph: Graph, groups: ChannelGroups, costs: CostModel | None, applied: Mapping[str, int]
+) -> dict[str, Any]:
     from edgeprune.blocks import blocks
 
     document: dict[str, Any] = {
@@ -107,12 +116,19 @@ def _document(graph: Graph, groups: ChannelGroups, costs: CostModel | None) -> d
             }
             for kernel in costs.kernels
         ]
+        document["rewrites"] = applied
+        document["outside"] = [
+            {"op": op, "count": count, "us": us}
+            for op, (count, us) in _outside(costs, widths).items()
+        ]
         document["latency_ms"] = costs.latency_ms(widths)
         document["size_bytes"] = costs.size_bytes(widths)
     return document
 
 
-def _show(graph: Graph, groups: ChannelGroups, costs: CostModel | None) -> None:
+def _show(
+    graph: Graph, groups: ChannelGroups, costs: CostModel | None, applied: Mapping[str, int]
+) -> None:
     from edgeprune.blocks import blocks
     from edgeprune.cli.overview import show_overview
 
@@ -120,10 +136,25 @@ def _show(graph: Graph, groups: ChannelGroups, costs: CostModel | None) -> None:
     if costs is not None:
         widths = groups.full_widths()
         show.rich(_kernels_table(groups, costs))
+        for name, number in applied.items():
+            show.line(f"rewritten for the delegate: {number} x {name}")
+        for op, (number, us) in _outside(costs, widths).items():
+            show.line(f"outside the delegate: {number} x {op}, {show_ms(us / 1000)}")
         show.line(
             f"predicted: {show_ms(costs.latency_ms(widths))}, "
             f".pte of {show_bytes(costs.size_bytes(widths))}"
         )
+
+
+def _outside(costs: CostModel, widths: Widths) -> dict[str, tuple[int, float]]:
+    """(how often, µs together) of each operator that the delegate does not take, dearest first."""
+    found: dict[str, tuple[int, float]] = {}
+    for kernel in costs.kernels:
+        _, outside, op = kernel.op.partition("portable:")
+        if outside:
+            count, us = found.get(op, (0, 0.0))
+            found[op] = count + 1, us + costs.kernel_us(kernel.at(widths))
+    return dict(sorted(found.items(), key=lambda item: -item[1][1]))
 
 
 def _kernels_table(groups: ChannelGroups, costs: CostModel) -> Table:

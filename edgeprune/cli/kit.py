@@ -95,6 +95,7 @@ def _sweeps(
     from edgeprune.channels import channel_groups
     from edgeprune.cli.loading import DataChoice, ModelChoice, load_graph
     from edgeprune.cost.wanted import everything
+    from edgeprune.rewrites import as_run
 
     if (target.backend, target.dtype) != ("xnnpack", "fp32"):
         raise EdgepruneError(
@@ -103,4 +104,4 @@ def _sweeps(
         )
     graph, _ = load_graph(ModelChoice(model, None, shape), DataChoice(), report_progress)
     report_progress("channels", 0, 0, graph.name)
-    return everything(graph, channel_groups(graph))
+    return everything(*as_run(graph, channel_groups(graph), target))

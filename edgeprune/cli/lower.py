@@ -18,6 +18,7 @@ from edgeprune.cli.options import (
     ModelOption,
     NewFileOption,
     PatternOption,
+    RewriteOption,
     ScopeOption,
     SettingsOption,
     SparsityOption,
@@ -54,6 +55,7 @@ def lower(
     target: TargetOption = "host",
     settings: SettingsOption = None,
     threads: ThreadsOption = None,
+    rewrite: RewriteOption = True,
     bundle: BundleOption = False,
     out: NewFileOption = Path("model.pte"),
     json: JsonOption = False,
@@ -75,7 +77,7 @@ def lower(
       edgeprune lower --model net.py:make --weights net.pth --sparsity 0.8
       edgeprune lower --model torchvision:resnet18 --bundle -o resnet18.pte
     """
-    chosen = target_from(target, threads, settings)
+    chosen = target_from(target, threads, settings, rewrite=rewrite)
     _check_backend(chosen)
     zeros = sparsity_from(sparsity, sparsity_pattern, sparsity_scope)
     path = claim_file(out)
@@ -105,10 +107,12 @@ def lower(
         artifact = make_program(graph, chosen, path)
         artifact = replace(artifact, compressed_bytes=compressed_bytes(artifact.path))
         runs = _runs_here(graph, chosen, artifact)
-        from edgeprune.travelling import Made, describe_made, noise
+        from edgeprune.travelling import Parcel, describe_made, noise, real_samples
 
-        inputs = noise(graph) if bundle else None
-        manifest = describe_made(Made(graph, artifact, chosen), None, inputs)
+        inputs = None
+        if bundle:
+            inputs = noise(graph) if samples is None else real_samples(samples)
+        manifest = describe_made(Parcel(graph, artifact, chosen), samples, inputs)
     if json:
         show.document({**asdict(artifact), "runs_here": runs})
         return
@@ -120,7 +124,8 @@ def lower(
     )
     if manifest.bundle is not None:
         checked = "checked here" if manifest.bundle.checked else "not run here"
-        show.line(f"  {manifest.bundle.file}: {manifest.bundle.cases} cases on noise, {checked}")
+        source = "noise" if samples is None else samples.name
+        show.line(f"  {manifest.bundle.file}: {manifest.bundle.cases} cases of {source}, {checked}")
     for name, count in artifact.rewrites.items():
         show.line(f"  rewritten for {chosen.backend}: {count} x {name}")
     for name, count in artifact.other_ops.items():

@@ -59,6 +59,14 @@ SettingsOption = Annotated[
 ThreadsOption = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="Runtime threads, instead of the target's.")
 ]
+RewriteOption = Annotated[
+    bool,
+    typer.Option(
+        "--rewrite/--no-rewrite",
+        help="Rewrite, exactly, what XNNPACK does not take (padded average pooling, "
+        "attention's guard, rolls, ...) to what it does.",
+    ),
+]
 BundleOption = Annotated[
     bool,
     typer.Option(
@@ -179,11 +187,22 @@ def require_budget(budget: Budget, alternatives: str = "") -> None:
         )
 
 
-def target_from(name: str, threads: int | None, settings: Sequence[str] | None = None) -> Target:
-    """The target that the options ask for; `settings` are KEY=VALUE, values as TOML has them."""
+def target_from(
+    name: str,
+    threads: int | None,
+    settings: Sequence[str] | None = None,
+    *,
+    rewrite: bool = True,
+) -> Target:
+    """The target that the options ask for; `settings` are KEY=VALUE, values as TOML has them.
+
+    Without `rewrite` its programs are not rewritten, whatever its profile says.
+    """
     from edgeprune.targets import load_target, parse_settings
 
     overrides = parse_settings(settings or ())
     if threads is not None:
         overrides["threads"] = threads
+    if not rewrite:
+        overrides["rewrite"] = False
     return load_target(name, **overrides)

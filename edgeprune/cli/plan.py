@@ -34,6 +34,7 @@ from edgeprune.cli.options import (
     JsonOption,
     ModelOption,
     PatternOption,
+    RewriteOption,
     ScopeOption,
     SeedOption,
     SettingsOption,
@@ -63,6 +64,7 @@ def plan(  # one parameter per option: that is how Typer reads a command line
     target: TargetOption = "host",
     settings: SettingsOption = None,
     threads: ThreadsOption = None,
+    rewrite: RewriteOption = True,
     budget_ms: BudgetMsOption = None,
     speedup: SpeedupOption = None,
     budget_mb: BudgetMbOption = None,
@@ -180,7 +182,7 @@ def plan(  # one parameter per option: that is how Typer reads a command line
     default = Path("front.json" if speedups else "plan.json")
     path = claim_file(out or default) if check is None else None
     picture = None if plot is None else claim_file(plot)
-    chosen = target_from(target, threads, settings) if share is None else None
+    chosen = target_from(target, threads, settings, rewrite=rewrite) if share is None else None
     check_criterion(criterion, data)
     basis = Basis(
         ModelChoice(model, weights, input, seed),

@@ -14,6 +14,7 @@ from edgeprune.cli.options import (
     InputOption,
     JsonOption,
     ModelOption,
+    RewriteOption,
     SettingsOption,
     TargetOption,
     ThreadsOption,
@@ -36,6 +37,7 @@ def profile(
     target: TargetOption = "host",
     settings: SettingsOption = None,
     threads: ThreadsOption = None,
+    rewrite: RewriteOption = True,
     table: Annotated[
         Path | None,
         typer.Option("--table", metavar="FILE", help="Another cost table than the user's own."),
@@ -56,7 +58,7 @@ def profile(
       edgeprune profile --model net.py:make --input 1x1x28x28 --json
       edgeprune profile --model torchvision:mobilenet_v2 --target ethos-u55-128
     """
-    chosen = target_from(target, threads, settings)
+    chosen = target_from(target, threads, settings, rewrite=rewrite)
     with progress() as report_progress:
         graph, _ = load_graph(ModelChoice(model, weights, input), DataChoice(), report_progress)
         if chosen.runner == "vela":

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 def vela_profile(graph: Graph, target: Target) -> VelaEstimate:
     """`graph` compiled by Vela for `target`, and what Vela says of it; raises as `lower` does."""
-    from edgeprune.lowering import lower
+    from edgeprune.lowering import lower_for_latency
     from edgeprune.measuring.vela import vela_estimate
 
     with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
-        return vela_estimate(lower(graph, target, Path(folder) / "model.pte").path)
+        return vela_estimate(lower_for_latency(graph, target, Path(folder) / "model.pte").path)
 
 
 def vela_document(estimate: VelaEstimate) -> dict[str, Any]:

@@ -21,13 +21,15 @@ def show_report(document: Mapping[str, Any], directory: Path, *, details: bool =
     """Print report.json's content for people; `details` adds the stages, rounds and layers."""
     from rich.markup import escape
 
-    from edgeprune.report import tables
+    from edgeprune.report import elsewhere, tables
 
     report = cast("ReportJson", document)
     title = f"[bold]{escape(report['model'])}[/] on {escape(report['target']['name'])}"
     show.rich(title, as_rich(tables.summary(report)))
     if details:
-        for table in (tables.stages(report), tables.rounds(report), tables.layers(report)):
+        there = [elsewhere.summary(report, device) for device in report.get("devices", [])]
+        parts = (tables.stages(report), tables.rounds(report), tables.layers(report))
+        for table in (*there, *parts):
             if table.rows:
                 show.rich(f"[bold]{escape(table.title)}[/]", as_rich(table))
     show.rich(verdict(report), *(f"note: {escape(note)}" for note in report["notes"]))

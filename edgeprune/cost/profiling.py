@@ -64,9 +64,7 @@ def profile(
     _check(target, runs)
     started = time.perf_counter()
     store = _Store(CostTable(table or default_path()), runs or HostRuns(target), progress)
-    sweeps = probes()
-    times = store.times([key for sweep in sweeps for key in sweep], FEWEST_BATCH_BYTES, turns=1)
-    tiles = Tiles(*(tile_of(sweep, times) for sweep in sweeps))
+    tiles = _tiles(target, store)
     found, full = kernels(graph, groups.extents), groups.full_widths()
     weights = sum(weight_bytes(kernel.at(full)) for kernel in found)
     batch_bytes = max(weights, FEWEST_BATCH_BYTES)
@@ -112,6 +110,8 @@ def _held_out(cost: MeasuredCost, times: Mapping[KernelKey, float]) -> dict[Kern
 
 
 def _check(target: Target, runs: KernelRuns | None) -> None:
+    if runs is not None and (target.runner, target.backend) == ("vela", "ethos-u"):
+        return
     runners = ("local",) if runs is None else ("local", "ssh", "adb", "kit")
     if target.runner not in runners or (target.backend, target.dtype) != ("xnnpack", "fp32"):
         raise TargetError(
@@ -119,6 +119,15 @@ def _check(target: Target, runs: KernelRuns | None) -> None:
             f"{target.name!r} is runner={target.runner}, backend={target.backend}, "
             f"dtype={target.dtype} ({target.source or 'no file'})"
         )
+
+
+def _tiles(target: Target, store: _Store) -> Tiles:
+    """What the profile says of the device, or what a small sweep tells."""
+    if target.channel_multiple is not None:
+        return Tiles(target.channel_multiple, target.channel_multiple)
+    sweeps = probes()
+    times = store.times([key for sweep in sweeps for key in sweep], FEWEST_BATCH_BYTES, turns=1)
+    return Tiles(*(tile_of(sweep, times) for sweep in sweeps))
 
 
 class _Store:

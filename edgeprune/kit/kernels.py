@@ -8,6 +8,7 @@ those of other kernels.
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -119,7 +120,7 @@ class _Replayed(Timer):
             )
         try:
             runs = decode(self._schema, "ETDump", self._dump[_SIZE_PREFIX:])["run_data"]
-        except (KeyError, IndexError, ValueError, TypeError) as error:
+        except (struct.error, KeyError, IndexError, ValueError, TypeError) as error:
             raise DataError(f"the trace of {self._kernels.file} is damaged: {error}") from error
         found: list[dict[str, Any]] = [run for run in runs if run["name"] == "Execute"]
         if len(found) <= WARM_UPS:

@@ -56,11 +56,10 @@ def make_kit(wanted: Wanted, out: Path, progress: Progress = silent) -> Kit:
         runtime=f"executorch {version('executorch')}",
         edgeprune=version("edgeprune"),
         programs=tuple(described),
-        outputs=tuple(port.dtype for port in programs[0].manifest.outputs) if programs else (),
         kernels=kernels,
     )
     files |= kernel_files
-    files |= platform.files(Contents(kit, wanted.target, app=wanted.app))
+    files |= platform.files(Contents(kit, wanted.target))
     files["kit.json"] = kit_text(kit).encode()
     pack(files, out)
     return kit

@@ -6,6 +6,7 @@ import base64
 import gzip
 import io
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +19,8 @@ Files = Mapping[str, bytes]
 _THEN = (2020, 1, 1, 0, 0, 0)
 _EXECUTABLE, _PLAIN = 0o755, 0o644
 _MARK = "kit.json"
+# Results come from elsewhere: a small text must not become all of the memory.
+_MOST_UNPACKED = 256_000_000
 
 
 def check_place(out: Path) -> None:
@@ -74,9 +77,13 @@ def packed(data: bytes) -> str:
 def unpacked(text: str, what: str) -> bytes:
     """What `packed`, or `gzip | base64` in a kit's script, was given. Raises DataError."""
     try:
-        return gzip.decompress(base64.b64decode(text, validate=True))
-    except (ValueError, OSError, EOFError) as error:
+        with gzip.open(io.BytesIO(base64.b64decode(text, validate=True))) as file:
+            data = file.read(_MOST_UNPACKED + 1)
+    except (ValueError, OSError, EOFError, zlib.error) as error:
         raise DataError(f"{what} is damaged: {error}") from error
+    if len(data) > _MOST_UNPACKED:
+        raise DataError(f"{what} is more than {_MOST_UNPACKED} bytes: no kit asks for that much")
+    return bytes(data)
 
 
 def _mode(name: str, data: bytes) -> int:

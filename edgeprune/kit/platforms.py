@@ -18,11 +18,10 @@ from edgeprune.targets import shipped_directory
 
 @dataclass(frozen=True)
 class Contents:
-    """A kit under way: what it says of itself, the target it is for, and whether it has an app."""
+    """A kit under way: what it says of itself, and the target it is for."""
 
     kit: Kit
     target: Target
-    app: bool = False
 
 
 Make = Callable[[Contents], dict[str, bytes]]
@@ -37,6 +36,7 @@ class Platform:
 
 
 _PLATFORMS: dict[str, Platform] = {}
+_LEFT = frozenset({"build", "bin", ".gradle", ".build", "assets", "local.properties"})
 _OF_RUNNER = {"local": "linux", "ssh": "linux", "adb": "android"}
 
 
@@ -103,12 +103,32 @@ def android(contents: Contents) -> dict[str, bytes]:
         f"runner/{name}": (sources / name).read_bytes()
         for name in ("README.md", "bench_android.sh")
     }
+    files |= _folder(sources / "app", "app")
     files |= _built(contents.target, "runner")
     options = ["-k", "$kit", "-t", str(contents.kit.threads)]
     if contents.target.reach.cpus:
         options += ["-c", ",".join(map(str, contents.target.reach.cpus))]
     files["run.sh"] = _script("runner/bench_android.sh", options, contents.kit)
     return files | readme(contents.kit)
+
+
+@platform("ios")
+def ios(contents: Contents) -> dict[str, bytes]:
+    """The Swift package with its XCTest, the app around it, and the script for xcodebuild."""
+    files = _folder(shipped_directory() / "ios", "runner")
+    files["run.sh"] = _script("runner/bench_ios.sh", ["-k", "$kit"], contents.kit)
+    return files | readme(contents.kit)
+
+
+def _folder(source: Path, name: str) -> dict[str, bytes]:
+    """All of a shipped folder that is a source: what a build or a run left there is not."""
+    return {
+        f"{name}/{path.relative_to(source)}": path.read_bytes()
+        for path in sorted(source.rglob("*"))
+        if path.is_file()
+        and path.suffix != ".pte"
+        and not _LEFT.intersection(path.relative_to(source).parts)
+    }
 
 
 def _built(target: Target, folder: str) -> dict[str, bytes]:

@@ -19,7 +19,8 @@ outside of this folder and the system's temporary one is written.""",
     "android": """It needs `adb` on this computer, a phone with USB debugging, and a runner built
 for Android in `runner/` (runner/README.md tells how). Leave the phone on its charger and alone: the
 screen is switched on, and put back as it was afterwards. Files lie in `/data/local/tmp`
-meanwhile; nothing is installed.""",
+meanwhile; nothing is installed. Where nothing may be executed from the shell, or no runner is at
+hand, `app/bench_app.sh -k . programs/*.pte` does it with an app (runner/README.md tells more).""",
     "ios": """It needs a Mac with Xcode and an iPhone that is trusted by it (runner/README.md tells
 how). Let the phone cool and keep it on its charger.""",
 }
@@ -27,7 +28,7 @@ how). Let the phone cool and keep it on its charger.""",
 _OPTIONS = {
     "linux": "`-t THREADS`, `-c 2,3` (processors), `-C 60` (wait until cooler), `-p PROCESSES`",
     "android": "`-s SERIAL`, `-t THREADS`, `-c 4,5,6,7` (processors), `-p PROCESSES`",
-    "ios": "`-d DEVICE_ID`, `-p PROCESSES`",
+    "ios": "`-d 'platform=iOS,id=...'`, `-m TEAM_ID`, `-p PROCESSES`",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,6 @@ class Wanted:
     programs: tuple[Path, ...]
     target: Target
     kernels: tuple[Sweep, ...] = ()
-    app: bool = False
-    """Whether the platform's app goes with it, beside its script."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class KitKernels:
 
 @dataclass(frozen=True)
 class Kit:
-    """kit.json. `outputs` are the data types of the programs' outputs, in their order."""
+    """kit.json."""
 
     target: str
     platform: str
@@ -62,10 +60,8 @@ class Kit:
     runtime: str
     edgeprune: str
     programs: tuple[KitProgram, ...] = ()
-    outputs: tuple[str, ...] = ()
     kernels: tuple[KitKernels, ...] = ()
     format: str = FORMAT
-    notes: tuple[str, ...] = field(default=())
 
 
 _KIT = TypeAdapter(Kit)

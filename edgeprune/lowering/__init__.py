@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgeprune.lowering.backends import ready_backend as ready_backend
 from edgeprune.lowering.backends import runs_here as runs_here
+from edgeprune.lowering.backends import without_int8 as without_int8
 from edgeprune.lowering.program import lower as lower
 from edgeprune.lowering.program import lower_for_latency as lower_for_latency
 from edgeprune.lowering.program import on_noise as on_noise
@@ -18,4 +19,5 @@ __all__ = [
     "quantised_before",
     "ready_backend",
     "runs_here",
+    "without_int8",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -65,7 +65,7 @@ class Backend:
     name: str
     dtypes: tuple[str, ...]
     lower: LowerProgram
-    quantizer: Callable[[], Any] | None = None
+    quantizer: Callable[[Target], Any] | None = None
     needs: Needs | None = None
     programs: Programs = Programs()
 
@@ -76,7 +76,7 @@ _BACKENDS: dict[str, Backend] = {}
 def backend(
     name: str,
     dtypes: tuple[str, ...],
-    quantizer: Callable[[], Any] | None = None,
+    quantizer: Callable[[Target], Any] | None = None,
     needs: Needs | None = None,
     programs: Programs = Programs(),
 ) -> Callable[[LowerProgram], LowerProgram]:
@@ -142,6 +142,12 @@ def runs_here(target: Target) -> bool:
     """Whether this machine's runtime executes programs for `target`'s backend. Raises as
     `backend_for`."""
     return backend_for(target).programs.run_here
+
+
+def without_int8(target: Target) -> Target:
+    """`target` in fp32 where its backend has that, else as it is."""
+    has_fp32 = "fp32" in backend_for(target).dtypes
+    return replace(target, dtype="fp32") if has_fp32 else target
 
 
 def is_installed(needs: Needs) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from edgeprune.lowering.backends import Lowered, Needs, backend
 from edgeprune.lowering.finish import finish
+from edgeprune.lowering.mlpackage import settled
 from edgeprune.lowering.xnnpack import quantizer
 from edgeprune.records import Target
 
@@ -34,6 +35,7 @@ def lower_coreml(exported: ExportedProgram, target: Target) -> Lowered:
     from executorch.backends.apple.coreml.compiler import CoreMLBackend
     from executorch.backends.apple.coreml.partition import CoreMLPartitioner
     from executorch.exir import to_edge_transform_and_lower
+    from executorch.exir.lowered_backend_module import LoweredBackendModule
 
     fp32, int8 = target.dtype == "fp32", target.dtype == "int8"
     precision = coremltools.precision.FLOAT32 if fp32 else coremltools.precision.FLOAT16
@@ -41,6 +43,10 @@ def lower_coreml(exported: ExportedProgram, target: Target) -> Lowered:
         compute_precision=precision,
         minimum_deployment_target=getattr(coremltools.target, _INT8_FROM) if int8 else None,
     )
-    return finish(
-        to_edge_transform_and_lower(exported, partitioner=[CoreMLPartitioner(compile_specs=specs)])
+    edge = to_edge_transform_and_lower(
+        exported, partitioner=[CoreMLPartitioner(compile_specs=specs)]
     )
+    for module in edge.exported_program().graph_module.modules():
+        if isinstance(module, LoweredBackendModule):
+            module._processed_bytes = settled(module.processed_bytes)
+    return finish(edge)

@@ -19,7 +19,7 @@ _OWN = "cortex_m."
 _NO_KERNEL = ("alloc",)
 
 
-def quantizer() -> Any:
+def quantizer(target: Target) -> Any:
     """Static int8 as CMSIS-NN computes it."""
     from executorch.backends.cortex_m.quantizer.quantizer import CortexMQuantizer
 

@@ -1,7 +1,6 @@
 """Arm's Ethos-U NPUs, through Vela, Arm's compiler for them.
 
-Ethos-U computes in int8, so the graph is quantized here. The ranges of its activations are taken
-from the graph's example inputs alone: right for cycles and sizes, to be checked before shipping.
+Ethos-U computes in int8, so it takes graphs that `quantise` made.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from edgeprune.errors import TargetError
 from edgeprune.lowering.backends import Lowered, Needs, backend
 from edgeprune.lowering.finish import finish
-from edgeprune.records import Target, Vela
+from edgeprune.records import Target
 from edgeprune.vela_reports import SUFFIX, read_reports
 
 if TYPE_CHECKING:
@@ -25,22 +24,26 @@ if TYPE_CHECKING:
 APART = "in an environment of its own (Arm's tools hold numpy back)"
 
 
-@backend("ethos-u", dtypes=("int8",), needs=Needs("ethosu", "ethos-u", APART))
+def quantizer(target: Target) -> Any:
+    """Static int8: weights symmetric per channel, activations per tensor."""
+    from executorch.backends.arm.quantizer import EthosUQuantizer, get_symmetric_quantization_config
+
+    return EthosUQuantizer(_spec(target)).set_global(get_symmetric_quantization_config())
+
+
+@backend("ethos-u", dtypes=("int8",), quantizer=quantizer, needs=Needs("ethosu", "ethos-u", APART))
 def lower_ethos_u(exported: ExportedProgram, target: Target) -> Lowered:
     """The program, and beside it what Vela says it takes (see `vela_reports`).
 
-    Raises TargetError where the profile does not say
-    for which accelerator to compile.
+    Raises TargetError where the profile does not say for which accelerator to compile.
     """
-    if target.vela is None:
-        raise TargetError(f"target {target.name!r} names no accelerator: set vela.accelerator")
     from executorch.backends.arm.ethosu import EthosUPartitioner
     from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 
     with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
-        spec = _spec(target.vela).dump_intermediate_artifacts_to(folder)
+        spec = _spec(target).dump_intermediate_artifacts_to(folder)
         edge = to_edge_transform_and_lower(
-            _quantized(exported, spec),
+            exported,
             partitioner=[EthosUPartitioner(spec)],
             compile_config=EdgeCompileConfig(_check_ir_validity=False),
         )
@@ -52,29 +55,15 @@ def lower_ethos_u(exported: ExportedProgram, target: Target) -> Lowered:
     return replace(lowered, beside={SUFFIX: text})
 
 
-def _spec(vela: Vela) -> Any:
+def _spec(target: Target) -> Any:
     from executorch.backends.arm.ethosu import EthosUCompileSpec
 
+    if target.vela is None:
+        raise TargetError(f"target {target.name!r} names no accelerator: set vela.accelerator")
     return EthosUCompileSpec(
-        vela.accelerator,
-        system_config=vela.system_config,
-        memory_mode=vela.memory_mode,
-        config_ini=vela.config,
+        target.vela.accelerator,
+        system_config=target.vela.system_config,
+        memory_mode=target.vela.memory_mode,
+        config_ini=target.vela.config,
         extra_flags=["--verbose-performance"],
     )
-
-
-def _quantized(exported: ExportedProgram, spec: Any) -> ExportedProgram:
-    import torch
-    from executorch.backends.arm.quantizer import EthosUQuantizer, get_symmetric_quantization_config
-    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
-
-    quantizer = EthosUQuantizer(spec)
-    quantizer.set_global(get_symmetric_quantization_config())
-    inputs, _ = exported.example_inputs
-    # The quantizer refuses the node that guards shapes (pytorch/executorch#16248).
-    prepared = prepare_pt2e(exported.module(check_guards=False), quantizer)
-    with torch.no_grad():
-        prepared(*inputs)
-        converted = convert_pt2e(prepared)
-        return torch.export.export(converted, inputs)

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeprune.errors import LoweringError
+from edgeprune.errors import EdgepruneError, LoweringError
 from edgeprune.lowering.backends import ready_backend
 from edgeprune.lowering.quantising import is_quantised, quantise, quantised_before
 from edgeprune.output import write_atomically
@@ -48,7 +48,7 @@ def lower(graph: Graph, target: Target, path: Path | str | None = None) -> Artif
         exported = _export(graph)
         try:
             lowered = chosen.lower(exported, target)
-        except LoweringError:
+        except EdgepruneError:
             raise
         except Exception as error:
             raise _refused(graph, f"{chosen.name} could not lower", error) from error

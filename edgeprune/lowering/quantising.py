@@ -44,7 +44,7 @@ def quantise(graph: Graph, target: Target, samples: Iterable[Tensor]) -> Graph:
     seen = 0
     with quiet(), torch.no_grad():
         try:
-            prepared = prepare_pt2e(exported_again(graph, backend), backend.quantizer())
+            prepared = prepare_pt2e(exported_again(graph, backend), backend.quantizer(target))
             for batch in samples:
                 prepared(batch)
                 seen += 1

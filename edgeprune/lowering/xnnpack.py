@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 
-def quantizer() -> Any:
+def quantizer(target: Target) -> Any:
     """Static int8: weights symmetric per channel, activations per tensor."""
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
         XNNPACKQuantizer,

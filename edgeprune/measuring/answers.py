@@ -57,7 +57,7 @@ def heat_warnings(answers: Sequence[Any], cool_below_c: float | None = None) -> 
             f"the clock fell while measuring in {len(fell)} of {len(answers)} processes, from "
             f"{high:.0f} to {low:.0f} MHz at the most{at}"
         )
-    waited = sum(a.get("cooled_s", 0) for a in answers)
+    waited = sum(a.get("cooled_s") or 0.0 for a in answers)
     if cool_below_c is not None and waited >= 1:
         said.append(
             f"waited {waited:.0f} s in all for the processor to be below {cool_below_c:g} °C"

@@ -11,12 +11,16 @@ from typing import Any
 
 from edgeprune.cost import MeasuredCost
 from edgeprune.cost import profile as profile_here
-from edgeprune.cost.runs import TracedRuns
+from edgeprune.cost.known import KnownRuns
+from edgeprune.cost.runs import KernelRuns, TracedRuns
+from edgeprune.cost.table import CostTable, default_path
 from edgeprune.measuring.adb import adb_boards
 from edgeprune.measuring.board import Board, Dropped
 from edgeprune.measuring.onboard import OnBoard
+from edgeprune.measuring.runners import KIT
 from edgeprune.measuring.session import Session
 from edgeprune.measuring.ssh import ssh_boards
+from edgeprune.measuring.vela_kernels import VelaRuns
 from edgeprune.records import ChannelGroups, Conditions, Graph, Progress, Target, silent
 from edgeprune.rewrites import as_run
 
@@ -38,16 +42,25 @@ def profile(
     programs for `target` are rewritten, kernels are those of the rewritten network.
     """
     graph, groups = as_run(graph, groups, target)
-    with kernel_runs(target, progress) as runs:
+    with kernel_runs(target, progress, table) as runs:
         return profile_here(graph, target, groups, progress=progress, table=table, runs=runs)
 
 
 @contextmanager
-def kernel_runs(target: Target, progress: Progress = silent) -> Iterator[TracedRuns | None]:
-    """Where `target`'s kernels are executed: the first of its devices; None for this host.
+def kernel_runs(
+    target: Target, progress: Progress = silent, table: Path | None = None
+) -> Iterator[KernelRuns | None]:
+    """Where `target`'s kernels are executed: the first of its devices, or a compiler that estimates
+    them; None for this host. Those of runner "kit" were executed, and are in `table`.
 
     The connection is kept until the end of the `with` block. Raises as `measure` does.
     """
+    if target.runner == "vela":
+        yield VelaRuns(target)
+        return
+    if target.runner == KIT:
+        yield KnownRuns(CostTable(table or default_path()), target)
+        return
     boards = _BOARDS.get(target.runner)
     if boards is None:
         yield None

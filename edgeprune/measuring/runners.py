@@ -7,13 +7,16 @@ from importlib import import_module
 
 from edgeprune.errors import MeasureError
 from edgeprune.measuring.session import Session, SessionSamples
-from edgeprune.records import Progress, silent
+from edgeprune.records import Progress, Target, silent
 
 RUNNER_FILES = ("local", "ssh", "adb", "vela", "roofline")
 """The modules of this package that register runners."""
 
 NOT_REACHED = "none"
 """What a profile says instead of a runner where nothing here reaches the device."""
+
+KIT = "kit"
+"""The runner of devices that only others reach: kits are made for them, and results imported."""
 
 Run = Callable[[Session, Progress], SessionSamples]
 
@@ -39,12 +42,7 @@ def run(session: Session, progress: Progress = silent) -> SessionSamples:
     """
     for file in RUNNER_FILES:
         import_module(f"edgeprune.measuring.{file}")
-    if session.target.runner == NOT_REACHED:
-        raise MeasureError(
-            f"edgeprune reaches no such device as target {session.target.name!r} "
-            f"({session.target.description}): measure the program there with its own tools, or use "
-            'a profile with runner = "roofline" for an estimate'
-        )
+    check_reached(session.target)
     found = _RUNNERS.get(session.target.runner)
     if found is None:
         raise MeasureError(
@@ -52,3 +50,19 @@ def run(session: Session, progress: Progress = silent) -> SessionSamples:
             f"not exist; runners: {', '.join(sorted(_RUNNERS))}"
         )
     return found(session, progress)
+
+
+def check_reached(target: Target) -> None:
+    """Raises MeasureError for targets on which nothing here can run a program."""
+    if target.runner == NOT_REACHED:
+        raise MeasureError(
+            f"edgeprune reaches no such device as target {target.name!r} ({target.description}): "
+            "measure the program there with its own tools or a kit (`edgeprune kit`), or use a "
+            'profile with runner = "roofline" for an estimate'
+        )
+    if target.runner == KIT:
+        raise MeasureError(
+            f"target {target.name!r} is reached by kits only: `edgeprune kit kit.zip PROGRAMS "
+            "--target ...`, run it on the device, and `edgeprune report RUN --import result.json`; "
+            "to plan for it, `edgeprune plan` and `lower`"
+        )

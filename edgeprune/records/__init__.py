@@ -26,6 +26,7 @@ from edgeprune.records.network import Widths as Widths
 from edgeprune.records.network import block_key as block_key
 from edgeprune.records.outcome import Layer as Layer
 from edgeprune.records.outcome import Made as Made
+from edgeprune.records.outcome import OnDevice as OnDevice
 from edgeprune.records.outcome import Parity as Parity
 from edgeprune.records.outcome import Report as Report
 from edgeprune.records.outcome import Round as Round
@@ -66,6 +67,7 @@ __all__ = [
     "Measurement",
     "Metric",
     "Normalisation",
+    "OnDevice",
     "Optimiser",
     "ParameterSlice",
     "Parity",

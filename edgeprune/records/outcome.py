@@ -83,6 +83,28 @@ class Parity:
 
 
 @dataclass(frozen=True)
+class OnDevice:
+    """Both programs of a finished run, as somebody else measured them on a device.
+
+    `name` is the target that they were measured for, `device` and `system` what the device calls
+    itself. `verdict` is on the run's budget, None where that names neither time nor size. `parity`
+    is of the final program's outputs there and here, None where they were not compared.
+    """
+
+    name: str
+    device: str
+    system: str
+    runner: str
+    baseline: Measurement
+    final: Measurement
+    speedup: float
+    speedup_interval: tuple[float, float]
+    verdict: Verdict | None
+    reasons: tuple[str, ...] = ()
+    parity: Parity | None = None
+
+
+@dataclass(frozen=True)
 class Report:
     """The whole of one `fit`. `report.json` is this, through `report.to_json`."""
 

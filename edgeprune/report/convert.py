@@ -13,6 +13,7 @@ from edgeprune.records import (
     Layer,
     Measurement,
     Metric,
+    OnDevice,
     Parity,
     Report,
     Side,
@@ -22,6 +23,8 @@ from edgeprune.records import (
 from edgeprune.report.schema import (
     SCHEMA,
     ConditionsJson,
+    DeviceJson,
+    DeviceSideJson,
     LatencyJson,
     LayerJson,
     MetricJson,
@@ -105,6 +108,34 @@ def to_json(report: Report) -> dict[str, Any]:
     }
     plain: dict[str, Any] = _plain(document)
     return plain
+
+
+def device_json(found: OnDevice) -> DeviceJson:
+    """What was measured elsewhere, as a member of a report's `devices`."""
+    plain: DeviceJson = _plain(
+        {
+            "name": found.name,
+            "device": found.device,
+            "system": found.system,
+            "runner": found.runner,
+            "baseline": _device_side(found.baseline),
+            "final": _device_side(found.final),
+            "speedup": found.speedup,
+            "speedup_interval": list(found.speedup_interval),
+            "verdict": found.verdict,
+            "reasons": list(found.reasons),
+            "parity": _parity(found.parity),
+            "conditions": _conditions(found.final.conditions),
+        }
+    )
+    return plain
+
+
+def _device_side(measurement: Measurement) -> DeviceSideJson:
+    return {
+        "latency_ms": _latency(measurement),
+        "peak_memory_bytes": measurement.peak_rss_bytes,
+    }
 
 
 def _parity(parity: Parity | None) -> ParityJson | None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from edgeprune.errors import OutputError
-from edgeprune.records import Report
-from edgeprune.report.convert import to_json
+from edgeprune.records import OnDevice, Report
+from edgeprune.report.convert import device_json, to_json
 from edgeprune.report.page import to_html, to_markdown
 from edgeprune.report.schema import FAMILY, SCHEMA, VERSION, problems
 
@@ -24,6 +24,27 @@ def write_report(report: Report, directory: Path) -> dict[str, Any]:
     Raises OutputError where the directory cannot be written.
     """
     data = to_json(report)
+    write_document(data, directory)
+    return data
+
+
+def add_device(directory: Path, found: OnDevice) -> dict[str, Any]:
+    """Fold what was measured elsewhere into the report of a run; the new document.
+
+    What the same device told before under the same target is replaced. Raises OutputError as
+    `read_report` and `write_report` do.
+    """
+    data = read_report(directory)
+    device = device_json(found)
+    mine = (device["name"], device["device"])
+    others = [d for d in data.get("devices", []) if (d["name"], d["device"]) != mine]
+    data["devices"] = [*others, device]
+    write_document(data, directory)
+    return data
+
+
+def write_document(data: dict[str, Any], directory: Path) -> None:
+    """The three files of a report that is JSON already; see `write_report`."""
     texts = {
         "report.md": to_markdown(data),
         "report.html": to_html(data),
@@ -31,7 +52,6 @@ def write_report(report: Report, directory: Path) -> dict[str, Any]:
     }
     for name, text in texts.items():
         _replace(directory / name, text)
-    return data
 
 
 def read_report(directory: Path) -> dict[str, Any]:

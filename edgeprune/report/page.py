@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from edgeprune.report import charts, show, tables
+from edgeprune.report import charts, elsewhere, show, tables
 from edgeprune.report.charts import Skyline, TrackChart
 from edgeprune.report.schema import ReportJson
 from edgeprune.report.tables import Table
@@ -166,6 +166,14 @@ def _sections(data: ReportJson) -> tuple[Section, ...]:
     sections = (
         Section("Result", (latency,) if latency else (), (), (tables.summary(data),)),
         Section(
+            "On other devices",
+            elsewhere.drawings(data),
+            (),
+            elsewhere.listings(data),
+            "Measured by a kit or an app on the device itself and imported; the programs are this "
+            "run's own, by their hashes.",
+        ),
+        Section(
             "Layers",
             (),
             skylines,
@@ -195,4 +203,4 @@ def _notes(data: ReportJson) -> tuple[str, ...]:
         for name, side in (("baseline", data["baseline"]), ("final", data["final"]))
         for warning in side["latency_ms"]["warnings"]
     ]
-    return (*data["notes"], *warnings)
+    return (*data["notes"], *warnings, *elsewhere.notes(data))

@@ -140,6 +140,26 @@ class PinnedJson(TypedDict):
     source: str
 
 
+class DeviceSideJson(TypedDict):
+    latency_ms: LatencyJson
+    peak_memory_bytes: int
+
+
+class DeviceJson(TypedDict):
+    name: str
+    device: str
+    system: str
+    runner: str
+    baseline: DeviceSideJson
+    final: DeviceSideJson
+    speedup: Finite
+    speedup_interval: Interval
+    verdict: Verdict | None
+    reasons: list[str]
+    parity: ParityJson | None
+    conditions: ConditionsJson
+
+
 class ReportJson(TypedDict):
     schema: str
     verdict: Verdict
@@ -161,6 +181,7 @@ class ReportJson(TypedDict):
     versions: dict[str, str]
     artifacts: dict[str, str]
     notes: list[str]
+    devices: NotRequired[list[DeviceJson]]
 
 
 @cache

@@ -9,5 +9,6 @@ from __future__ import annotations
 from edgeprune.rewrites.core import rewritten as rewritten
 from edgeprune.rewrites.following import applies as applies
 from edgeprune.rewrites.following import as_run as as_run
+from edgeprune.rewrites.following import rewrites_of as rewrites_of
 
-__all__ = ["applies", "as_run", "rewritten"]
+__all__ = ["applies", "as_run", "rewrites_of", "rewritten"]

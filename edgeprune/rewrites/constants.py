@@ -34,6 +34,9 @@ def folded(program: ExportedProgram) -> ExportedProgram:
 
     _in_order(program, get_constant_placeholder_dict(program))
     result: ExportedProgram = constant_prop_pass(program, custom_skip_targets=set())
+    for name, value in result.constants.items():
+        if isinstance(value, Tensor) and value.requires_grad:  # a view of a parameter
+            result.constants[name] = value.detach()
     return result
 
 

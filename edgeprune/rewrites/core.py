@@ -13,11 +13,14 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from edgeprune.errors import LoweringError
+from edgeprune.reasons import reason_of
+
 if TYPE_CHECKING:
     from torch._ops import OpOverload
     from torch.export import ExportedProgram
 
-REWRITE_FILES = ("attention", "movement", "pooling", "reduction")
+REWRITE_FILES = ("attention", "movement", "pooling", "reduction", "volumes")
 """The modules of this package that register rewrites."""
 
 FOLDED = "constants"
@@ -52,8 +55,18 @@ def rewritten(exported: ExportedProgram) -> tuple[ExportedProgram, Mapping[str, 
     """(`exported` with every rewrite applied, how often each was, by name).
 
     `exported` must have static shapes; it is not changed, and given back where there is nothing to
-    rewrite. Values agree up to rounding.
+    rewrite. Values agree up to rounding. Raises LoweringError where upstream refuses.
     """
+    try:
+        return _rewritten(exported)
+    except Exception as error:  # tracing raises many kinds
+        raise LoweringError(
+            f"the network could not be rewritten for its delegate: {reason_of(error)}. "
+            "--no-rewrite (rewrite = false in the target) leaves it as it is"
+        ) from error
+
+
+def _rewritten(exported: ExportedProgram) -> tuple[ExportedProgram, Mapping[str, int]]:
     from edgeprune.rewrites.attention import unguarded
     from edgeprune.rewrites.constants import folded, shaped_like
     from edgeprune.rewrites.movement import reshaped, unexpanded

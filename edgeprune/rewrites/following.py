@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -29,8 +29,17 @@ from edgeprune.static import static_program
 _RUNS_FROM = "Interpreter_Interpreter"
 """What `torch.export` notes about nodes that it traced from those of another graph."""
 
-Made = tuple[Graph, Analysis] | None
-_KNOWN: weakref.WeakKeyDictionary[fx.GraphModule, Made] = weakref.WeakKeyDictionary()
+
+@dataclass(frozen=True)
+class Made:
+    """A rewritten network, where its channels flow, and how often each rewrite was applied."""
+
+    graph: Graph
+    analysis: Analysis
+    applied: Mapping[str, int]
+
+
+_KNOWN: weakref.WeakKeyDictionary[fx.GraphModule, Made | None] = weakref.WeakKeyDictionary()
 
 
 def applies(target: Target) -> bool:
@@ -45,36 +54,46 @@ def as_run(graph: Graph, groups: ChannelGroups, target: Target) -> tuple[Graph, 
     graph is for a batch of one; the nodes of it say in `meta["origin"]` which node of `graph` they
     compute, or a part of. Raises LoweringError where the two cannot be brought together.
     """
-    if not applies(target):
-        return graph, groups
-    if graph.program not in _KNOWN:
-        _KNOWN[graph.program] = _made(graph)
-    made = _KNOWN[graph.program]
+    made = _known(graph, target)
     if made is None:
         return graph, groups
-    run, analysis = made
-    where = _groups_of(analysis, groups.groups, graph.name)
+    where = _groups_of(made.analysis, groups.groups, graph.name)
     extents = {
         node.name: extents_of(value, where)
-        for node, value in analysis.held.items()
+        for node, value in made.analysis.held.items()
         if isinstance(value, Value)
     }
-    return run, replace(groups, extents=_agreed(run, extents, graph, groups.extents))
+    return made.graph, replace(groups, extents=_agreed(made.graph, extents, graph, groups.extents))
 
 
-def _made(graph: Graph) -> Made:
+def rewrites_of(graph: Graph, target: Target) -> Mapping[str, int]:
+    """How often each rewrite is applied to `graph` in programs for `target`, by name."""
+    made = _known(graph, target)
+    return {} if made is None else made.applied
+
+
+def _known(graph: Graph, target: Target) -> Made | None:
+    if not applies(target):
+        return None
+    if graph.program not in _KNOWN:
+        _KNOWN[graph.program] = _made(graph)
+    return _KNOWN[graph.program]
+
+
+def _made(graph: Graph) -> Made | None:
     if not needed(graph.program.graph):
         return None
     inputs = graph.example_inputs
     if graph.dynamic_batch:
         inputs = tuple(x[:1] for x in inputs)
     with quiet(), torch.no_grad():
-        program, _ = rewritten(static_program(graph, inputs))
+        program, applied = rewritten(static_program(graph, inputs))
     made = capture(program, inputs, name=graph.name)
     names = {node.name for node in graph.program.graph.nodes}
     for node in made.program.graph.nodes:
         node.meta["origin"] = _origin(node, names)
-    return made, followed(made)
+    made.program.to("meta")  # only shapes are read, and the weights are there already
+    return Made(made, followed(made), applied)
 
 
 def _origin(node: fx.Node, names: set[str]) -> str | None:

@@ -45,8 +45,7 @@ def needed(graph: fx.Graph, inputs: Collection[str] | None = None) -> bool:
 
 def _stand_in(node: fx.Node) -> Any:
     """A tensor of the node's shape; 1 for what is none, a size that is the batch."""
-    value = node.meta.get("val")
-    shape = node.meta.get("shape")
+    value, shape = node.meta.get("val"), node.meta.get("shape")
     if isinstance(value, Tensor):
         return torch.empty(value.shape if shape is None else shape, dtype=value.dtype)
     return 1 if shape is None else torch.empty(shape)

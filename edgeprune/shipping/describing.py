@@ -76,7 +76,7 @@ def describe(path: Path, target: Target, told: Told) -> Manifest:
     many as the first output has columns. Raises MeasureError where the file is not a program.
     """
     data = path.read_bytes()
-    inputs, outputs = _ports(path, data)
+    inputs, outputs = ports_of(path)
     runtime = version("executorch")
     named = [
         Port(
@@ -117,10 +117,13 @@ def in_memory(array: Array, layout: str) -> Array:
     return np.ascontiguousarray(array.transpose(0, 2, 3, 1)).reshape(array.shape)
 
 
-def _ports(path: Path, data: bytes) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
-    """Inputs and outputs of the program's `forward` (or only) method."""
+def ports_of(path: Path) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
+    """Inputs and outputs of the program's `forward` (or only) method, by number.
+
+    Raises MeasureError where the file is not a program.
+    """
     try:
-        plans = decode(program_schema(), "Program", data)["execution_plan"]
+        plans = decode(program_schema(), "Program", path.read_bytes())["execution_plan"]
         plan = next((p for p in plans if p["name"] == "forward"), plans[0])
         return _tensors(plan, "input"), _tensors(plan, "output")
     except (struct.error, KeyError, IndexError, ValueError, UnicodeDecodeError) as error:

@@ -192,15 +192,15 @@ for program in "$kit"/kernels/*.pte; do
   fi
   echo "kernels: $(basename "$program")" >&2
   for turn in 0 1; do # two processes: what disturbs one is seldom there in the next
-    name=$(printf %03d "$count").$turn
-    kept "trace.$name" trace --rounds 13 --etdump "$scratch/dump" "$program"
+    turned=$(printf %03d "$count").$turn
+    kept "trace.$turned" trace --rounds 13 --etdump "$scratch/dump" "$program"
     {
       printf '{"program": "%s", "answer": ' "$(sum "$program")"
-      tr -d '\r\n' <"$scratch/trace.$name"
+      tr -d '\r\n' <"$scratch/trace.$turned"
       printf ', "etdump": '
       packed "$scratch/dump"
       printf '}'
-    } >"$scratch/kernels.$name"
+    } >"$scratch/kernels.$turned"
   done
   count=$((count + 1))
 done

@@ -97,7 +97,7 @@ def test_lower_and_measure(edgeprune, model, tmp_path):
     plan, whole, half = (tmp_path / name for name in ("plan.json", "whole.pte", "half.pte"))
     ended_well(edgeprune("plan", *model, "--keep", 0.5, "-o", plan))
     said = ended_well(edgeprune("lower", *model, "--bundle", "-o", whole))
-    assert "whole.bpte: 4 cases on noise, checked here" in said
+    assert "whole.bpte: 4 cases of noise, checked here" in said
     assert json.loads((tmp_path / "whole.pte.json").read_text())["bundle"]["cases"] == 4
     artifact = json.loads(
         ended_well(edgeprune("lower", *model, "--plan", plan, "-o", half, "--json"))

@@ -111,3 +111,27 @@ def test_names_are_broken_after_dots():
         "  self_attention.in_proj",
     ]
     assert broken("short.name", 46) == "short.name"
+
+
+POOLS = """
+from torch import nn
+
+
+def make():
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.AvgPool2d(3, 1, 1), nn.Conv2d(8, 4, 1))
+"""
+
+
+def test_what_stays_outside_the_delegate_and_what_was_rewritten(edgeprune, tmp_path):
+    path = tmp_path / "pools_to_look_at.py"
+    path.write_text(POOLS)
+    words = ["inspect", "--model", f"{path}:make", "--input", "1x3x16x16", "--cost", "--json"]
+    words += ["--target", "raspberry-pi-5-estimate"]
+    rewritten, plain = (json.loads(edgeprune(*words, *more).out) for more in ([], ["--no-rewrite"]))
+    assert rewritten["rewrites"] == {"average pooling": 1}
+    assert rewritten["outside"] == []
+    assert plain["rewrites"] == {}
+    assert [(one["op"], one["count"]) for one in plain["outside"]] == [
+        ("aten.avg_pool2d.default", 1)
+    ]
+    assert plain["outside"][0]["us"] > 0

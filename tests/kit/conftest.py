@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 from kits_at_work import HOST, QUICK, Ran, run_kit, unzip
+from made_up_report import made_up_report
 from torch import nn
 
 from edgeprune.graph import capture
 from edgeprune.kit import Wanted, make_kit
 from edgeprune.lowering import lower
-from edgeprune.travelling import Made, describe_made, noise
+from edgeprune.records import Report
+from edgeprune.travelling import Parcel, describe_made, noise
 
 
 def network(width: int) -> nn.Module:
@@ -35,7 +37,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     for name, width in (("baseline", 64), ("model", 16)):
         graph = capture(network(width), (torch.zeros(1, 3, 16, 16),), name="small")
-        made = Made(graph, lower(graph, HOST, folder / f"{name}.pte"), HOST)
+        made = Parcel(graph, lower(graph, HOST, folder / f"{name}.pte"), HOST)
         describe_made(made, None, noise(graph) if name == "model" else None)
     return folder
 
@@ -55,3 +57,9 @@ def at_work(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
         pytest.skip("building the runner needs cmake and a C++ compiler")
     kit = unzip(archive, tmp_path_factory.mktemp("a board") / "a folder")
     return kit, run_kit(kit, *QUICK)
+
+
+@pytest.fixture
+def finished_report() -> Report:
+    """The report of the run, with made-up numbers."""
+    return made_up_report()

@@ -12,13 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kits_at_work import HOST, QUICK, Ran, run_kit, unzip
+from made_up_report import made_up_report
 
 from edgeprune.errors import DataError, MeasureError, OutputError, TargetError
-from edgeprune.kit import Wanted, make_kit
-from edgeprune.kit.packing import unpacked
+from edgeprune.kit import Wanted, make_kit, packing
+from edgeprune.kit.packing import packed, unpacked
 from edgeprune.kit.records import kit_of
+from edgeprune.measuring import speedup
 from edgeprune.measuring.bundle import digest_of
-from edgeprune.measuring.results import read_result
+from edgeprune.measuring.results import read_result, write_result
+from edgeprune.measuring.telling import Device, measured_there
 from edgeprune.records import Reach
 from edgeprune.targets import load_target
 
@@ -208,3 +211,45 @@ def test_a_result_that_was_cut_short(tmp_path: Path) -> None:
         read_result(path)
     with pytest.raises(OutputError, match="cannot read"):
         read_result(tmp_path / "nothing.json")
+
+
+def test_bytes_in_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = packed(bytes(1000))
+    assert unpacked(text, "y") == bytes(1000)
+    assert text == packed(bytes(1000))
+    for damaged in ("?", text[:-8], packed(b"x")[4:]):
+        with pytest.raises(DataError, match="y is damaged"):
+            unpacked(damaged, "y")
+    monkeypatch.setattr(packing, "_MOST_UNPACKED", 999)
+    with pytest.raises(DataError, match="more than 999 bytes"):
+        unpacked(text, "y")
+
+
+def test_what_measure_writes_is_read_back(tmp_path: Path) -> None:
+    """`edgeprune measure --result`: the same samples, processes and memory on the other side."""
+    taken = []
+    for name, ms in (("baseline.pte", 4.0), ("model.pte", 2.0)):
+        one = made_up_report().final.latency
+        samples = tuple(ms * factor for factor in (1.0, 1.1, 1.2, 1.3))
+        taken.append(
+            replace(
+                one,
+                path=Path(name),
+                samples_ms=samples,
+                cpu_ms=samples,
+                processes=2,
+                peak_rss_bytes=int(ms * 1000),
+                warnings=("a loud fan",),
+            )
+        )
+    path = tmp_path / "result.json"
+    write_result(path, taken, ["0" * 64, "1" * 64])
+    result = read_result(path)
+    assert [p.sha256 for p in result.programs] == ["0" * 64, "1" * 64]
+    before, after = measured_there(result, Device("board", "xnnpack", "fp32"))
+    for told, own in ((before, taken[0]), (after, taken[1])):
+        assert (told.samples_ms, told.cpu_ms) == (own.samples_ms, own.cpu_ms)
+        assert (told.processes, told.peak_rss_bytes) == (2, own.peak_rss_bytes)
+        assert replace(told.conditions, device="host") == own.conditions
+        assert "a loud fan" in told.warnings
+    assert speedup(before, after)[0] == 2

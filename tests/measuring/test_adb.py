@@ -13,14 +13,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fake_adbd import Device
 
+from edgeprune.cost.table import CostTable
+from edgeprune.cost.tiles import probe
+from edgeprune.cost.wanted import Sweep
 from edgeprune.errors import MeasureError, TargetError
+from edgeprune.importing import import_into_table
+from edgeprune.kit import Wanted, make_kit
+from edgeprune.kit.packing import unpacked
 from edgeprune.measuring import Effort, adb, compare, measure, speedup
 from edgeprune.measuring.adb import AdbBoard
 from edgeprune.measuring.answers import FORMAT
 from edgeprune.measuring.onboard import OnBoard, Step
+from edgeprune.measuring.results import read_result
+from edgeprune.measuring.telling import Device as Described
+from edgeprune.measuring.telling import measured_there
 from edgeprune.records import Reach, Target
 from edgeprune.targets import shipped_directory
 
@@ -28,6 +38,7 @@ pytestmark = pytest.mark.skipif(
     shutil.which("adb") is None, reason="no adb here (Debian: apt-get install adb)"
 )
 
+DEVICE = Described("phone", "xnnpack", "fp32")
 LITTLE = Effort(processes=2, rounds=3, min_block_ms=0.3, timeout_s=120)
 
 COOL = "Thermal Status: 0"
@@ -218,6 +229,38 @@ def test_the_script_with_our_runner(
     assert result["before"]["battery_percent"] == 80
     assert result["before"]["screen"] == "Awake"
     assert result["after"]["thermal_status"] == 0
+    assert [len(process["programs"]) for process in result["alone"]] == [1, 1]
+    assert result["alone"][0]["peak_rss_bytes"] > 0
+    read = read_result(tmp_path / "result.json")
+    assert read.system.startswith("Android")
+    slow, fast = measured_there(read, DEVICE)
+    assert speedup(slow, fast)[0] > 1  # 36 times the work
+    assert slow.peak_rss_bytes == result["alone"][0]["peak_rss_bytes"]
+
+
+def test_a_kit_for_android(narrow, device: Device, native: Path, tmp_path: Path) -> None:
+    """Made, run by its own script through adb, and read back: times, outputs and kernels."""
+    reach = Reach(runner=str(native))
+    phone = Target("phone", "", "xnnpack", "adb", "fp32", 1, "measured", reach=reach)
+    keys = tuple(probe("conv", channels) for channels in (8, 16, 24))
+    kit = tmp_path / "kit"
+    made = make_kit(Wanted((narrow.artifact.path,), phone, (Sweep(keys, 1_000_000),)), kit)
+    how = ["-s", device.serial, "-d", str(tmp_path / "there"), "-p", "1", "-n", "3"]
+    done = subprocess.run([kit / "run.sh", *how], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "there").exists()
+    result = read_result(kit / "result.json")
+    assert len(measured_there(result, DEVICE)) == 1
+    (outputs,), (program,) = result.outputs, made.programs
+    y, expected = (
+        np.frombuffer(unpacked(texts[0], "y"), np.float32)
+        for texts in (outputs.outputs, program.expected)
+    )
+    assert np.array_equal(y, expected)
+    table = tmp_path / "table.sqlite"
+    tabled = import_into_table(result, table)
+    assert (tabled.kernels, tabled.samples) == (3, 3 * 2 * 8)
+    assert set(CostTable(table).estimates(keys, tabled.conditions)) == set(keys)
 
 
 def test_the_script_with_the_sdks_runner(narrow, device: Device, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from torch import nn
 from edgeprune import capture, lower, measure
 from edgeprune.cli.profile_vela import vela_profile
 from edgeprune.errors import LoweringError, MeasureError, TargetError
-from edgeprune.lowering import lower as lower_for
+from edgeprune.lowering import on_noise
 from edgeprune.measuring import compare, speedup
 from edgeprune.records import Graph, Target
 from edgeprune.targets import load_target
@@ -126,10 +126,17 @@ def test_without_vela_the_error_says_how_to_get_it(small: Graph) -> None:
         lower(small, U55)
 
 
+@needs_vela
 def test_without_an_accelerator(small: Graph) -> None:
     target = Target("odd", "", "ethos-u", "vela", "int8", 1, "estimated")
     with pytest.raises((TargetError, LoweringError), match=r"vela\.accelerator"):
-        lower_for(small, target)
+        on_noise(small, target)
+
+
+@needs_vela
+def test_a_graph_that_was_not_quantised_is_refused(small: Graph) -> None:
+    with pytest.raises(LoweringError, match="quantise the graph on samples"):
+        lower(small, U55)
 
 
 @pytest.fixture(scope="module")
@@ -154,9 +161,9 @@ def test_layers_add_up_to_velas_own_summary(small: Graph, name: str) -> None:
 
 @needs_vela
 def test_lowered_programs_carry_their_estimate(small: Graph, tmp_path: Path) -> None:
-    artifact = lower(small, U55, tmp_path / "net.pte")
+    artifact = lower(on_noise(small, U55), U55, tmp_path / "net.pte")
     measured = measure(artifact, U55)
     assert measured.estimated
     assert measured.median_ms > 0
-    again = lower(small, U55, tmp_path / "again.pte")
+    again = lower(on_noise(small, U55), U55, tmp_path / "again.pte")
     assert measure(again, U55).median_ms == measured.median_ms

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -47,16 +48,26 @@ def test_int8_needs_data(tmp_path: Path) -> None:
         fit(model(), None, options)
 
 
+def test_training_in_int8_needs_epochs(data: Data, tmp_path: Path) -> None:
+    options = FitOptions(
+        load_target("host"), Budget(speedup=2), tmp_path / "run", Recipe(epochs=0), quantize="qat"
+    )
+    with pytest.raises(EdgepruneError, match="--epochs 1 or more"):
+        fit(model(), data, options)
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("how", ["int8", "qat"])
 def test_fit_ends_with_an_int8_program_whose_accuracy_is_its_own(
-    data: Data, tmp_path: Path
+    how: Literal["int8", "qat"], data: Data, tmp_path: Path
 ) -> None:
     options = FitOptions(
         load_target("host"), Budget(size_bytes=9_000), tmp_path / "run", Recipe(epochs=4),
-        baseline_epochs=8, quantize="int8",
+        baseline_epochs=8, quantize=how,
     )  # fmt: skip
     report = fit(model(), data, options)
     told = {stage.name: stage for stage in report.stages}
+    assert ("train int8" in told) == (how == "qat")
     assert report.target.dtype == "int8"
     assert report.final.size_bytes <= 9_000
     assert report.parity.top1_agreement is not None

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgeprune.errors import LoweringError
 from edgeprune.graph import capture
 from edgeprune.lowering import lower
 from edgeprune.measuring.execute import execute
@@ -200,7 +201,7 @@ def test_parameters_are_still_the_parameters() -> None:
     assert torch.equal(program.state_dict["0.weight"], names["0.weight"])
 
 
-def test_a_target_that_asks_for_it_gets_more_on_the_delegate(tmp_path: Path) -> None:
+def test_more_is_on_the_delegate_unless_the_target_asks_for_no_rewriting(tmp_path: Path) -> None:
     torch.manual_seed(0)
     x = torch.randn(1, 2, 6, 8)
 
@@ -209,12 +210,22 @@ def test_a_target_that_asks_for_it_gets_more_on_the_delegate(tmp_path: Path) -> 
         return F.avg_pool2d(torch.roll(mixed, 2, 3), 3, 1, 1)
 
     graph = capture(Calls(body).eval(), (x,))
-    plain = Target("here", "", "xnnpack", "local", "fp32", 1, "measured")
-    before = lower(graph, plain, tmp_path / "before.pte")
-    after = lower(graph, replace(plain, rewrite=True), tmp_path / "after.pte")
+    here = Target("here", "", "xnnpack", "local", "fp32", 1, "measured")
+    before = lower(graph, replace(here, rewrite=False), tmp_path / "before.pte")
+    after = lower(graph, here, tmp_path / "after.pte")
     assert before.other_ops
     assert not before.rewrites
     assert not after.other_ops
     assert set(after.rewrites) >= {"attention", "average pooling", "join"}
     (made,) = execute(after, (x.numpy(),))
     torch.testing.assert_close(torch.from_numpy(made), body(x), rtol=1e-5, atol=1e-5)
+
+
+def test_what_cannot_be_rewritten_says_how_to_go_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object) -> None:
+        raise RuntimeError("no such operator")
+
+    exported, _ = program_of(lambda x: torch.roll(x, 2, 1), (2, 9, 7))
+    monkeypatch.setattr("edgeprune.rewrites.constants.folded", refuse)
+    with pytest.raises(LoweringError, match=r"no such operator.*--no-rewrite"):
+        rewritten(exported)

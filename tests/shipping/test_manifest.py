@@ -19,7 +19,7 @@ from edgeprune.lowering.bundling import bundle
 from edgeprune.measuring.checking import failing_cases
 from edgeprune.records import Graph, Target
 from edgeprune.shipping import Told, describe, manifest_path, read_manifest, write_manifest
-from edgeprune.travelling import CASES, Made, describe_made, noise
+from edgeprune.travelling import CASES, Parcel, describe_made, noise
 
 HOST = Target("host", "this machine", "xnnpack", "local", "fp32", 1, "measured", requires="Linux")
 
@@ -39,12 +39,12 @@ class Two(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Parcel:
     torch.manual_seed(0)
     x = torch.randn(1, 3, 8, 8)
     inputs = (x, torch.randn(1, 3, 8, 8).to(memory_format=torch.channels_last))
     graph = capture(Two().eval(), inputs, name="two")
-    return Made(graph, lower(graph, HOST, tmp_path_factory.mktemp("two") / "two.pte"), HOST)
+    return Parcel(graph, lower(graph, HOST, tmp_path_factory.mktemp("two") / "two.pte"), HOST)
 
 
 def data(**told: Any) -> Any:
@@ -52,7 +52,7 @@ def data(**told: Any) -> Any:
     return SimpleNamespace(**{**known, **told})
 
 
-def test_it_says_what_the_program_takes_and_gives(made: Made) -> None:
+def test_it_says_what_the_program_takes_and_gives(made: Parcel) -> None:
     labels = ("ant", "bee", "cat", "dog")
     manifest = describe_made(made, data(labels=labels), None)
     assert read_manifest(made.artifact.path) == manifest
@@ -83,7 +83,7 @@ def version() -> str:
     return version("executorch")
 
 
-def layout_of(made: Made, number: int) -> str:
+def layout_of(made: Parcel, number: int) -> str:
     """What the runtime itself says of an input."""
     from executorch.extension.pybindings import _C as runtime
 
@@ -94,7 +94,7 @@ def layout_of(made: Made, number: int) -> str:
     return "NHWC" if last else "NCHW"
 
 
-def test_what_nobody_told_is_not_made_up(made: Made) -> None:
+def test_what_nobody_told_is_not_made_up(made: Parcel) -> None:
     manifest = describe(made.artifact.path, HOST, Told("two", labels=("only", "two")))
     assert manifest.labels == ()  # of four outputs
     assert [port.name for port in manifest.inputs] == ["input0", "input1"]
@@ -102,14 +102,14 @@ def test_what_nobody_told_is_not_made_up(made: Made) -> None:
     assert "not known" in manifest.inputs[0].normalisation.text
 
 
-def test_same_program_same_bytes(made: Made) -> None:
+def test_same_program_same_bytes(made: Parcel) -> None:
     describe_made(made, data(), None)
     once = manifest_path(made.artifact.path).read_bytes()
     describe_made(made, data(), None)
     assert manifest_path(made.artifact.path).read_bytes() == once
 
 
-def test_a_damaged_manifest_lists_what_is_wrong(made: Made, tmp_path: Path) -> None:
+def test_a_damaged_manifest_lists_what_is_wrong(made: Parcel, tmp_path: Path) -> None:
     program = tmp_path / "two.pte"
     program.write_bytes(made.artifact.path.read_bytes())
     assert read_manifest(program) is None
@@ -141,7 +141,7 @@ def test_what_is_no_program_is_refused(tmp_path: Path) -> None:
 # --- bundled programs ------------------------------------------------------------------------
 
 
-def test_a_bundle_carries_eagers_outputs_and_is_checked(made: Made) -> None:
+def test_a_bundle_carries_eagers_outputs_and_is_checked(made: Parcel) -> None:
     manifest = describe_made(made, None, noise(made.graph))
     found = manifest.bundle
     assert found is not None
@@ -154,7 +154,7 @@ def test_a_bundle_carries_eagers_outputs_and_is_checked(made: Made) -> None:
     assert path.read_bytes() == once
 
 
-def test_outputs_that_are_not_the_programs_are_found(made: Made, tmp_path: Path) -> None:
+def test_outputs_that_are_not_the_programs_are_found(made: Parcel, tmp_path: Path) -> None:
     x = [torch.from_numpy(y[:1].copy()) for y in noise(made.graph)]
     right = [torch.zeros(1, 4), torch.zeros(1, 8)]
     path = tmp_path / "wrong.bpte"
@@ -164,10 +164,10 @@ def test_outputs_that_are_not_the_programs_are_found(made: Made, tmp_path: Path)
         failing_cases(path, 3, 1e-3, 1e-3)  # there is no third
 
 
-def test_a_program_of_other_weights_is_not_bundled(made: Made, tmp_path: Path) -> None:
+def test_a_program_of_other_weights_is_not_bundled(made: Parcel, tmp_path: Path) -> None:
     torch.manual_seed(1)
     other: Graph = capture(Two().eval(), made.graph.example_inputs, name="other")
-    mixed = Made(other, replace(made.artifact, path=tmp_path / "two.pte"), HOST)
+    mixed = Parcel(other, replace(made.artifact, path=tmp_path / "two.pte"), HOST)
     mixed.artifact.path.write_bytes(made.artifact.path.read_bytes())
     with pytest.raises(MeasureError, match="other outputs than eager"):
         describe_made(mixed, None, noise(other))

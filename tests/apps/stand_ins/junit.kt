@@ -1,0 +1,3 @@
+package org.junit
+
+@Target(AnnotationTarget.FUNCTION) annotation class Test
