@@ -15,6 +15,7 @@ will. `tables` prints what OUT holds, as Markdown.
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import sys
 import time
@@ -192,9 +193,12 @@ def tables(rows: Rows) -> Iterator[str]:
     from shown import shown
 
     conditions = host_conditions("xnnpack", "fp32", 1)
-    versions = f"torch {torch.__version__}, numpy {np.__version__}"
-    python = f"Python {platform.python_version()}"
-    yield f"{conditions.cpu}, {conditions.runtime}, {versions}, {python}"
+    yield "# What the planner and the closed loop did\n"
+    yield "Printed by `python benchmarks/plan/run.py tables --out ROWS`. Stages and pairs without"
+    yield "rows were not run. `load` is the machine's load average: latencies are CPU time of the one"
+    yield "thread where other work had the processors.\n"
+    yield f"{conditions.cpu}, {os.cpu_count()} processors, {conditions.runtime},"
+    yield f"torch {torch.__version__}, numpy {np.__version__}, Python {platform.python_version()}"
     for stage in STAGES:
         if stage != "costs" and rows.of(stage):
             yield from shown(stage, rows.of(stage))
