@@ -26,7 +26,8 @@ import resnet_cifar  # noqa: E402
 
 from edgeprune import capture, channel_groups, load_target, lower, prune, score  # noqa: E402
 from edgeprune.blocks import blocks  # noqa: E402
-from edgeprune.closed_loop import Baseline, close_the_loop  # noqa: E402
+from edgeprune.candidates import Baseline, Programs  # noqa: E402
+from edgeprune.closed_loop import Wanted, close_the_loop  # noqa: E402
 from edgeprune.cost import profile  # noqa: E402
 from edgeprune.data import Data, DataRequest, load_data  # noqa: E402
 from edgeprune.data.images import Loading, Look, kept_loader  # noqa: E402
@@ -128,7 +129,8 @@ def _own_cut(folder: Path, case: Case, full: Graph, data: Data) -> None:
     base = _baseline(folder, full)
     scores = score(full, groups, case.criterion, data)
     known = Known(full, groups, scores, blocks=Blocks(blocks(full)))
-    found = close_the_loop(known, cost, base, (Budget(speedup=case.speedup), TARGET))
+    programs = Programs(full, TARGET, base)
+    found = close_the_loop(known, cost, programs, Wanted(Budget(speedup=case.speedup)))
     (folder / "plan.json").write_text(found.plan.to_json(), "utf-8")
     _measure(folder, base, prune(full, found.plan))
 
