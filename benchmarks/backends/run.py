@@ -46,11 +46,13 @@ def network(name: str) -> Graph:
     return capture(module.eval(), (torch.zeros(1, 3, 224, 224),), name=name)
 
 
-def rows(models: list[str], known: set[tuple[str, str, str]]) -> Iterator[dict[str, Any]]:
+def rows(asked: argparse.Namespace, known: set[tuple[str, str, str]]) -> Iterator[dict[str, Any]]:
     """A row for each (model, backend, dtype) that is not known and can be made here."""
-    for name in models:
+    for name in asked.models:
         graph = None
         for backend in all_backends():
+            if asked.only not in (None, backend.name):
+                continue
             if backend.needs is not None and not is_installed(backend.needs):
                 continue
             for dtype in backend.dtypes:
@@ -163,13 +165,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("models", nargs="*", default=list(MODELS))
+    parser.add_argument("--show", action="store_true", help="print what is kept, make nothing")
+    parser.add_argument("--only", metavar="BACKEND", help="one backend instead of all")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     found = []
     if asked.out.exists():
         found = [json.loads(line) for line in asked.out.read_text().splitlines()]
     known = {(one["model"], one["backend"], one["dtype"]) for one in found}
-    for made in rows(asked.models, known):
+    for made in () if asked.show else rows(asked, known):
         found.append(made)
         with asked.out.open("a", encoding="utf-8") as file:
             file.write(json.dumps(made) + "\n")
