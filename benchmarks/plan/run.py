@@ -195,8 +195,8 @@ def tables(rows: Rows) -> Iterator[str]:
     conditions = host_conditions("xnnpack", "fp32", 1)
     yield "# What the planner and the closed loop did\n"
     yield "Printed by `python benchmarks/plan/run.py tables --out ROWS`. Stages and pairs without"
-    yield "rows were not run. `load` is the machine's load average: latencies are CPU time of the one"
-    yield "thread where other work had the processors.\n"
+    yield "rows were not run. `load` is the machine's load average: latencies are CPU time"
+    yield "of the one thread where other work had the processors.\n"
     yield f"{conditions.cpu}, {os.cpu_count()} processors, {conditions.runtime},"
     yield f"torch {torch.__version__}, numpy {np.__version__}, Python {platform.python_version()}"
     for stage in STAGES:
