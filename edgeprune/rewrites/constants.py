@@ -34,10 +34,25 @@ def folded(program: ExportedProgram) -> ExportedProgram:
 
     _in_order(program, get_constant_placeholder_dict(program))
     result: ExportedProgram = constant_prop_pass(program, custom_skip_targets=set())
-    for name, value in result.constants.items():
-        if isinstance(value, Tensor) and value.requires_grad:  # a view of a parameter
-            result.constants[name] = value.detach()
+    _made_plain(result)
     return result
+
+
+def _made_plain(program: ExportedProgram) -> None:
+    """Let every constant of `program` (changed) be no view, of a parameter or in another order.
+
+    With dimensions of one element a tensor can be in order and its strides still tell another,
+    which the runtime believes: it then takes an image's channels for its columns.
+    """
+    for node in program.graph.find_nodes(op="placeholder"):
+        name = program.graph_signature.inputs_to_lifted_tensor_constants.get(node.name)
+        value = program.constants.get(name) if name is not None else None
+        if not isinstance(value, Tensor):
+            continue
+        plain = torch.empty(value.shape, dtype=value.dtype).copy_(value.detach())
+        if value.requires_grad or value.stride() != plain.stride():
+            program.constants[name] = plain
+            node.meta["val"] = node.meta["val"].fake_mode.from_tensor(plain, static_shapes=True)
 
 
 def shaped_like() -> Mapping[OpOverload, Callable[..., Any]]:

@@ -229,3 +229,19 @@ def test_what_cannot_be_rewritten_says_how_to_go_without(monkeypatch: pytest.Mon
     monkeypatch.setattr("edgeprune.rewrites.constants.folded", refuse)
     with pytest.raises(LoweringError, match=r"no such operator.*--no-rewrite"):
         rewritten(exported)
+
+
+def test_a_constant_of_one_channel_keeps_its_rows(tmp_path: Path) -> None:
+    """A table of positions for a single head: (1, 1, 5, 7), its strides those of (5, 7, 1)."""
+    table = torch.randn(35, 1)
+
+    def body(x: Tensor) -> Tensor:
+        bias = table[torch.arange(34, -1, -1)].view(5, 7, 1).permute(2, 0, 1).contiguous()
+        return (torch.relu(x) + bias.unsqueeze(0)).softmax(-1)
+
+    x = torch.randn(1, 4, 1, 5, 7)
+    here = Target("here", "", "xnnpack", "local", "fp32", 1, "measured")
+    made = lower(capture(Calls(body).eval(), (x,)), here, tmp_path / "table.pte")
+    assert not made.other_ops
+    (y,) = execute(made, (x.numpy(),))
+    torch.testing.assert_close(torch.from_numpy(y), body(x))
