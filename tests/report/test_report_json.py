@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeprune.records import Metric, Report
+from edgeprune.records import Metric, OnDevice, Report
 from edgeprune.report import SCHEMA, to_json
-from edgeprune.report.convert import _plain
+from edgeprune.report.convert import _plain, device_json
 from edgeprune.report.page import to_markdown
 from edgeprune.report.schema import problems
 
@@ -159,7 +159,10 @@ def keys(value: Any) -> set[str]:
 
 
 def test_the_document_names_every_key_and_no_other(report: Report) -> None:
+    measured = report.baseline.latency, report.final.latency
+    elsewhere = OnDevice("phone", "Pixel 8", "Android 15", "adb", *measured, 2.0, (1.9, 2.1), None)
     data = to_json(report) | {"versions": {}, "artifacts": {}}  # their keys are names, not ours
+    data["devices"] = [device_json(elsewhere)]
     text = DOCUMENT.read_text("utf-8")
     tabled = {
         name
