@@ -57,7 +57,9 @@ def report(
     if (as_table or table is not None) and result is None:
         raise EdgepruneError("--as-table and --table go with --import RESULT.json")
     if directory is None and not as_table:
-        raise EdgepruneError("name the output directory of a fit: edgeprune report DIR")
+        raise EdgepruneError(
+            "name the output directory of a fit: edgeprune report DIR (more: --help)"
+        )
     if markdown + html + json > 1:
         raise EdgepruneError("--markdown, --html and --json exclude one another: give one")
     if result is not None:

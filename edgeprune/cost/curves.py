@@ -1,8 +1,8 @@
 """Between measured kernels: how the time of one kernel follows from those of its family.
 
 A family is all kernels that differ only in channels. Convolutions and linears have two coordinates
-(channels in, channels out) and are measured on a small rectangular grid; products of two tensors
-have four (how many, rows, inner, columns); others have one.
+(channels in, channels out) and are measured on a small rectangular grid; linears of which rows go
+too have three, and products of two tensors four (how many, rows, inner, columns); others have one.
 Depthwise convolutions have one, in a family for channels that fill whole lines of the cache and
 another for those that do not.
 
@@ -81,7 +81,9 @@ def place(key: KernelKey) -> tuple[Family, Point]:
 
 def homes(key: KernelKey) -> tuple[tuple[Family, Point], ...]:
     """The families that can tell the time of a canonical key, the best first, and its places."""
-    return _depthwise(key) if key.op == "dwconv" else (_place(key),)
+    if key.op == "dwconv":
+        return _depthwise(key)
+    return (_place(key), rows_too(key)) if key.op == "linear" else (_place(key),)
 
 
 def _depthwise(key: KernelKey) -> tuple[tuple[Family, Point], ...]:
@@ -98,6 +100,15 @@ def _depthwise(key: KernelKey) -> tuple[tuple[Family, Point], ...]:
     if channels > 1:
         return tuple(several)
     return (single, *several) if out > 1 else (*several, single)
+
+
+def rows_too(key: KernelKey) -> tuple[Family, Point]:
+    """Family and place of a linear of which rows go as well: those that take means over positions
+    have a row for each channel."""
+    attrs = dict(key.attrs)
+    *rows, inner = key.shapes[0]
+    out = attrs.pop("out_channels")
+    return (key.op, "rows", *sorted(attrs.items())), (prod(rows), inner, out)
 
 
 def _place(key: KernelKey) -> tuple[Family, Point]:

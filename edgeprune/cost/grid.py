@@ -9,7 +9,16 @@ from fractions import Fraction
 from itertools import product
 from math import lcm
 
-from edgeprune.cost.curves import CACHE_LINE, Curve, Family, Point, aligned, canonical, place
+from edgeprune.cost.curves import (
+    CACHE_LINE,
+    Curve,
+    Family,
+    Point,
+    aligned,
+    canonical,
+    place,
+    rows_too,
+)
 from edgeprune.cost.rules_outside import PREFIX
 from edgeprune.cost.xnnpack_nodes import WEIGHTED
 from edgeprune.records import Extent, Kernel, KernelKey
@@ -64,6 +73,10 @@ def grids(
     found: dict[object, Grid] = {}
     lines: dict[Family, dict[int, KernelKey]] = defaultdict(dict)
     for kernel in kernels:
+        if kernel.op == "linear" and _fewest_rows(kernel).groups:
+            grid = _rows(kernel, full, tiles)
+            found.setdefault((grid.family, grid.axes), grid)
+            continue
         if kernel.op in WEIGHTED and kernel.op != "dwconv" and not _counts_groups(kernel):
             grid = _rectangle(kernel, full, tiles, finer)
             found.setdefault((grid.family, grid.axes), grid)
@@ -126,6 +139,32 @@ def _rectangle(
             changed = tuple(sorted({**attrs, "out_channels": c_out}.items()))
             keys[c_in, c_out] = KernelKey(kernel.op, (shape,), changed)
     return Grid(family, (inputs, outputs), keys, (1, tile))
+
+
+def _fewest_rows(kernel: Kernel) -> Extent:
+    """The first dimension of a linear's rows that widths change; one that they do not, else."""
+    return next((extent for extent in kernel.shapes[0][:-1] if extent.groups), Extent(1))
+
+
+def _rows(kernel: Kernel, full: Mapping[str, int], tiles: Tiles) -> Grid:
+    """Rows, input channels and output channels of a linear, each on its own."""
+    base = kernel.at(full)
+    family, point = rows_too(base)
+    attrs, tile = dict(base.attrs), tiles.of("linear")
+    ways = (
+        (_fewest_rows(kernel), _INPUT_SHARES, 1),
+        (kernel.shapes[0][-1], _FEW_SHARES, 1),
+        (dict(kernel.attrs)["out_channels"], _FEW_SHARES, tile),
+    )
+    axes = tuple(
+        _axis(extent, size, shares, 1, step)
+        for (extent, shares, step), size in zip(ways, point, strict=True)
+    )
+    keys: dict[Point, KernelKey] = {}
+    for rows, inner, out in product(*axes):
+        changed = tuple(sorted({**attrs, "out_channels": out}.items()))
+        keys[rows, inner, out] = KernelKey("linear", ((rows, inner),), changed)
+    return Grid(family, axes, keys, (1, 1, tile))
 
 
 def _matrices(kernel: Kernel, full: Mapping[str, int], tiles: Tiles) -> Grid:

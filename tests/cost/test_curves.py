@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeprune.cost.curves import Curve, canonical, place
+from edgeprune.cost.curves import Curve, canonical, homes, place
 from edgeprune.cost.grid import Tiles, grids
 from edgeprune.cost.model import MeasuredCost, assemble
 from edgeprune.cost.tiles import probes, tile_of
@@ -216,3 +216,15 @@ def test_a_head_of_one_channel_is_moved_like_any_other(heads, each, perm):
     small = place(canonical(key("transpose", (1, 49, heads, each), perm=perm)))
     assert small[0] == full[0]
     assert small[1] == (49 * heads * each,)
+
+
+def test_a_linear_with_a_row_for_each_channel_is_priced_at_every_width() -> None:
+    """A mean over positions, as a product with ones: its rows are the channels that are left."""
+    rows = Extent(0, (("stem", 1),))
+    kernel = Kernel("linear", ("mean",), ((rows, Extent(16)),), (("out_channels", 1),))
+    (grid,) = grids([kernel], {"stem": 10}, Tiles(16, 16))
+    curve = grid.curve({key: float(key.shapes[0][0]) for key in grid.keys.values()})
+    assert curve is not None
+    for width in range(1, 11):
+        places = dict(homes(canonical(kernel.at({"stem": width}))))
+        assert curve.at(places[grid.family]) == pytest.approx(width)
