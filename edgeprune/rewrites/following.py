@@ -142,4 +142,23 @@ def _agreed(
     for origin, node in last.items():
         if origin in known and node.name in found and shapes[origin] == node.meta["shape"]:
             found[node.name] = known[origin]
+    for node in run.program.graph.nodes:
+        if node.name in found and _is_pointwise(node):
+            for operand in node.all_input_nodes:
+                if operand.op == "get_attr" and operand.name in found:
+                    found[operand.name] = _beside(found[operand.name], found[node.name])
     return found
+
+
+def _is_pointwise(node: fx.Node) -> bool:
+    return torch.Tag.pointwise in getattr(node.target, "tags", ())
+
+
+def _beside(constant: tuple[Extent, ...], result: tuple[Extent, ...]) -> tuple[Extent, ...]:
+    """The dimensions of a constant operand: computed from parameters it has lost their channels,
+    and has as many as the result where it is not repeated."""
+    kept = result[len(result) - len(constant) :]
+    return tuple(
+        own if own.groups or own.fixed == 1 else other
+        for own, other in zip(constant, kept, strict=True)
+    )

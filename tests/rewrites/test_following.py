@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.models import SwinTransformer
 
 from edgeprune.channels import channel_groups
 from edgeprune.cost.kernels import kernels
@@ -208,3 +209,18 @@ def test_other_targets_are_not_rewritten() -> None:
     for target in (PLAIN, replace(HERE, dtype="int8"), replace(HERE, backend="ethos-u")):
         assert not applies(target)
         assert as_run(graph, groups, target) == (graph, groups)
+
+
+def test_tables_computed_from_parameters_shrink_with_what_they_are_added_to() -> None:
+    """Shifted windows, padded: the table of each head is looked up in a parameter, once, before it runs."""
+    torch.manual_seed(0)
+    model = SwinTransformer([4, 4], 12, [2], [3], [3, 3], stochastic_depth_prob=0.0).eval()
+    graph = capture(model, (torch.randn(1, 3, 32, 32),))
+    run, groups = as_run(graph, channel_groups(graph), HERE)
+    heads = {name: 1 for name in groups.full_widths() if name.endswith(".heads")}
+    widths = {**groups.full_widths(), **heads}
+    assert len(heads) == 2
+    for node in run.program.graph.find_nodes(op="call_function", target=torch.ops.aten.add.Tensor):
+        known = [x for x in node.all_input_nodes if x.name in groups.extents]
+        shapes = [[e.at(widths) for e in groups.extents[x.name]] for x in [node, *known]]
+        assert shapes[0] == list(torch.broadcast_shapes(*shapes[1:]))
