@@ -212,7 +212,7 @@ def test_other_targets_are_not_rewritten() -> None:
 
 
 def test_tables_computed_from_parameters_shrink_with_what_they_are_added_to() -> None:
-    """Shifted windows, padded: the table of each head is looked up in a parameter, once, before it runs."""
+    """Shifted windows, padded: the table of each head is looked up in a parameter once."""
     torch.manual_seed(0)
     model = SwinTransformer([4, 4], 12, [2], [3], [3, 3], stochastic_depth_prob=0.0).eval()
     graph = capture(model, (torch.randn(1, 3, 32, 32),))
