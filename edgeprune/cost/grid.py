@@ -29,6 +29,9 @@ _SIXTEENTHS = tuple(Fraction(i, 16) for i in range(1, 17))
 _INPUT_SHARES = (Fraction(1, 8), Fraction(1, 4), Fraction(1, 2), Fraction(3, 4), Fraction(1))
 _FEW_SHARES = (Fraction(1, 4), Fraction(1, 2), Fraction(1))
 
+_Way = tuple[Extent | int, Sequence[Fraction], int]
+"""How a coordinate varies: its size by width, the shares of it to measure, its tile."""
+
 
 @dataclass(frozen=True)
 class Tiles:
@@ -73,7 +76,7 @@ def grids(
     found: dict[object, Grid] = {}
     lines: dict[Family, dict[int, KernelKey]] = defaultdict(dict)
     for kernel in kernels:
-        if kernel.op == "linear" and _fewest_rows(kernel).groups:
+        if kernel.op == "linear" and _varying(kernel.shapes[0][:-1]).groups:
             grid = _rows(kernel, full, tiles)
             found.setdefault((grid.family, grid.axes), grid)
             continue
@@ -141,9 +144,17 @@ def _rectangle(
     return Grid(family, (inputs, outputs), keys, (1, tile))
 
 
-def _fewest_rows(kernel: Kernel) -> Extent:
-    """The first dimension of a linear's rows that widths change; one that they do not, else."""
-    return next((extent for extent in kernel.shapes[0][:-1] if extent.groups), Extent(1))
+def _varying(dims: Iterable[Extent]) -> Extent:
+    """The first dimension that widths change; one that they do not, else."""
+    return next((extent for extent in dims if extent.groups), Extent(1))
+
+
+def _axes(ways: Iterable[_Way], sizes: Point) -> tuple[tuple[int, ...], ...]:
+    """Points along each coordinate, whose full sizes are `sizes`."""
+    return tuple(
+        _axis(extent, size, shares, 1, step)
+        for (extent, shares, step), size in zip(ways, sizes, strict=True)
+    )
 
 
 def _rows(kernel: Kernel, full: Mapping[str, int], tiles: Tiles) -> Grid:
@@ -152,14 +163,11 @@ def _rows(kernel: Kernel, full: Mapping[str, int], tiles: Tiles) -> Grid:
     family, point = rows_too(base)
     attrs, tile = dict(base.attrs), tiles.of("linear")
     ways = (
-        (_fewest_rows(kernel), _INPUT_SHARES, 1),
+        (_varying(kernel.shapes[0][:-1]), _INPUT_SHARES, 1),
         (kernel.shapes[0][-1], _FEW_SHARES, 1),
         (dict(kernel.attrs)["out_channels"], _FEW_SHARES, tile),
     )
-    axes = tuple(
-        _axis(extent, size, shares, 1, step)
-        for (extent, shares, step), size in zip(ways, point, strict=True)
-    )
+    axes = _axes(ways, point)
     keys: dict[Point, KernelKey] = {}
     for rows, inner, out in product(*axes):
         changed = tuple(sorted({**attrs, "out_channels": out}.items()))
@@ -171,19 +179,15 @@ def _matrices(kernel: Kernel, full: Mapping[str, int], tiles: Tiles) -> Grid:
     """How many products, their rows, inner size and columns, each on its own."""
     key = canonical(kernel.at(full))
     (*outer, rows, inner), (*_, columns) = kernel.shapes
-    varying = next((extent for extent in outer if extent.groups), Extent(1))
     tile = tiles.of("linear")
     ways = (
-        (varying, _FEW_SHARES, 1),
+        (_varying(outer), _FEW_SHARES, 1),
         (rows, _FEW_SHARES, 1),
         (inner, _INPUT_SHARES, 1),
         (columns, _INPUT_SHARES, tile),
     )
     sizes = (*key.shapes[0], key.shapes[1][-1])
-    axes = tuple(
-        _axis(extent, size, shares, 1, step)
-        for (extent, shares, step), size in zip(ways, sizes, strict=True)
-    )
+    axes = _axes(ways, sizes)
     keys: dict[Point, KernelKey] = {}
     for b, m, k, n in product(*axes):
         keys[b, m, k, n] = KernelKey("bmm", ((b, m, k), (b, k, n)))

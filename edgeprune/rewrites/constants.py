@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 aten = torch.ops.aten
 
+_PLAIN: dict[str, Any] = {"device": "meta", "memory_format": torch.contiguous_format}
+
 
 def folded(program: ExportedProgram) -> ExportedProgram:
     """`program`, functional and of static shapes, with its constants computed.
@@ -49,8 +51,8 @@ def _made_plain(program: ExportedProgram) -> None:
         value = program.constants.get(name) if name is not None else None
         if not isinstance(value, Tensor):
             continue
-        plain = torch.empty(value.shape, dtype=value.dtype).copy_(value.detach())
-        if value.requires_grad or value.stride() != plain.stride():
+        if value.requires_grad or value.stride() != torch.empty_like(value, **_PLAIN).stride():
+            plain = torch.empty(value.shape, dtype=value.dtype).copy_(value.detach())
             program.constants[name] = plain
             node.meta["val"] = node.meta["val"].fake_mode.from_tensor(plain, static_shapes=True)
 

@@ -67,8 +67,8 @@ def avg_pool2d(
     numbers of elements, their sums are divided by a constant (H_out, W_out)."""
     if x.dim() != 4:
         return NotImplemented
-    sizes, pads = _pair(kernel), _pair(padding)
-    steps = _pair(stride) if stride else sizes
+    sizes, pads = each(kernel, 2), each(padding, 2)
+    steps = each(stride, 2) if stride else sizes
     rows, columns = (
         Windows.of(x.shape[2 + i], sizes[i], steps[i], pads[i], ceil_mode) for i in range(2)
     )
@@ -96,7 +96,7 @@ def avg_pool2d(
 def adaptive_avg_pool2d(x: Tensor, size: Sequence[int]) -> Any:
     """(N, C, H, W) → (N, C, *size): a plain pooling, or a matrix product per dimension; a mean,
     to one pixel, is what the compiler makes of it by itself."""
-    have, want = list(x.shape[2:]), _pair(size)
+    have, want = list(x.shape[2:]), each(size, 2)
     if x.dim() != 4 or want == [1, 1]:
         return NotImplemented
     if have == want:
@@ -146,5 +146,6 @@ def _averages(have: int, want: int, dtype: torch.dtype) -> Tensor:
     return inside.to(dtype) / (last - first)[:, None].to(dtype)
 
 
-def _pair(value: Sequence[int]) -> list[int]:
-    return list(value) * 2 if len(value) == 1 else list(value)
+def each(value: Sequence[int], number: int) -> list[int]:
+    """One value for each of `number` dimensions, where a single one stands for all of them."""
+    return list(value) * number if len(value) == 1 else list(value)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from edgeprune.rewrites.core import rewrite
+from edgeprune.rewrites.pooling import each
 
 aten = torch.ops.aten
 
@@ -32,7 +33,7 @@ def conv3d(
     """(N, C, T, H, W), weight (O, C / groups, kT, kH, kW)."""
     if x.dim() != 5:
         return NotImplemented
-    steps, pads, gaps = _three(stride), _three(padding), _three(dilation)
+    steps, pads, gaps = each(stride, 3), each(padding, 3), each(dilation, 3)
     n, _, length, height, width = x.shape
     taps = weight.shape[2]
     if list(weight.shape[3:]) == [1, 1] and steps[1:] == [1, 1] and pads[1:] == [0, 0]:
@@ -77,8 +78,8 @@ def max_pool3d(
     """The largest of each frame's windows, then of those along time."""
     if x.dim() != 5:
         return NotImplemented
-    sizes, pads, gaps = _three(kernel), _three(padding), _three(dilation)
-    steps = _three(stride) if stride else sizes
+    sizes, pads, gaps = each(kernel, 3), each(padding, 3), each(dilation, 3)
+    steps = each(stride, 3) if stride else sizes
 
     def frames(y: Tensor) -> Any:
         return aten.max_pool2d.default(y, sizes[1:], steps[1:], pads[1:], gaps[1:], ceil_mode)
@@ -104,8 +105,8 @@ def avg_pool3d(
     product of what it counts along each dimension."""
     if x.dim() != 5 or divisor_override:
         return NotImplemented
-    sizes, pads = _three(kernel), _three(padding)
-    steps = _three(stride) if stride else sizes
+    sizes, pads = each(kernel, 3), each(padding, 3)
+    steps = each(stride, 3) if stride else sizes
     how = ceil_mode, count_include_pad
 
     def frames(y: Tensor) -> Any:
@@ -122,7 +123,7 @@ def adaptive_avg_pool3d(x: Tensor, size: Sequence[int]) -> Any:
     """(N, C, T, H, W) → (N, C, *size): a mean where one element is left."""
     if x.dim() != 5:
         return NotImplemented
-    want = _three(size)
+    want = each(size, 3)
     if want == [1, 1, 1]:
         return aten.mean.dim(x, [2, 3, 4], True)
 
@@ -162,7 +163,3 @@ def _one_by_one(x: Tensor, frames: Any, time: Any) -> Tensor:
     made = time(small.reshape(n, channels, length, height * width))
     result: Tensor = made.reshape(n, channels, made.shape[2], height, width)
     return result
-
-
-def _three(value: Sequence[int]) -> list[int]:
-    return list(value) * 3 if len(value) == 1 else list(value)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from calls import HERE
 from torch import Tensor, nn
 from torchvision.models import SwinTransformer
 
@@ -24,7 +25,6 @@ from edgeprune.records import ChannelGroups, Graph, KernelKey, Scores, Target
 from edgeprune.rewrites import applies, as_run, rewrites_of
 from edgeprune.surgery import prune
 
-HERE = Target("here", "", "xnnpack", "local", "fp32", 1, "measured")
 PLAIN = replace(HERE, rewrite=False)
 
 

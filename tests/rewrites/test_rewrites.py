@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from calls import HERE, Body, Calls
 from torch import Tensor, nn
 
 from edgeprune.errors import LoweringError
 from edgeprune.graph import capture
 from edgeprune.lowering import lower
 from edgeprune.measuring.execute import execute
-from edgeprune.records import Target
 from edgeprune.rewrites import rewritten
-
-Body = Callable[[Tensor], Tensor]
-
-
-class Calls(nn.Module):
-    """A module that is one function."""
-
-    def __init__(self, body: Body) -> None:
-        super().__init__()
-        self.body = body
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.body(x)
 
 
 def shifted_mask(x: Tensor) -> Tensor:
@@ -210,9 +196,8 @@ def test_more_is_on_the_delegate_unless_the_target_asks_for_no_rewriting(tmp_pat
         return F.avg_pool2d(torch.roll(mixed, 2, 3), 3, 1, 1)
 
     graph = capture(Calls(body).eval(), (x,))
-    here = Target("here", "", "xnnpack", "local", "fp32", 1, "measured")
-    before = lower(graph, replace(here, rewrite=False), tmp_path / "before.pte")
-    after = lower(graph, here, tmp_path / "after.pte")
+    before = lower(graph, replace(HERE, rewrite=False), tmp_path / "before.pte")
+    after = lower(graph, HERE, tmp_path / "after.pte")
     assert before.other_ops
     assert not before.rewrites
     assert not after.other_ops
@@ -240,8 +225,7 @@ def test_a_constant_of_one_channel_keeps_its_rows(tmp_path: Path) -> None:
         return (torch.relu(x) + bias.unsqueeze(0)).softmax(-1)
 
     x = torch.randn(1, 4, 1, 5, 7)
-    here = Target("here", "", "xnnpack", "local", "fp32", 1, "measured")
-    made = lower(capture(Calls(body).eval(), (x,)), here, tmp_path / "table.pte")
+    made = lower(capture(Calls(body).eval(), (x,)), HERE, tmp_path / "table.pte")
     assert not made.other_ops
     (y,) = execute(made, (x.numpy(),))
     torch.testing.assert_close(torch.from_numpy(y), body(x))

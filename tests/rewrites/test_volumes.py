@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from calls import HERE, Body, Calls
 from torch import Tensor, nn
 
 from edgeprune.channels import channel_groups
 from edgeprune.graph import capture
 from edgeprune.lowering import lower
 from edgeprune.measuring.execute import execute
-from edgeprune.records import Target
 from edgeprune.rewrites import rewritten
 from edgeprune.rewrites.following import as_run
 
-Body = Callable[[Tensor], Tensor]
 CLIP = (2, 4, 5, 9, 8)
-HOST = Target("here", "", "xnnpack", "local", "fp32", 1, "measured")
 
 
 def filters(*shape: int) -> Tensor:
@@ -79,17 +76,6 @@ BODIES: dict[str, tuple[Body, str]] = {
 }
 
 
-class Calls(nn.Module):
-    """A module that is one function."""
-
-    def __init__(self, body: Body) -> None:
-        super().__init__()
-        self.body = body
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.body(x)
-
-
 class Clips(nn.Module):
     """A small network for clips: convolutions over both, over frames and over time, poolings."""
 
@@ -126,7 +112,7 @@ def test_windows_of_clips(order: tuple[int, ...], tmp_path: Path) -> None:
 
     x = torch.randn(2, 4, 9, 4, 4)
     graph = capture(Calls(body).eval(), (x,))
-    made = lower(graph, HOST, tmp_path / "windows.pte")
+    made = lower(graph, HERE, tmp_path / "windows.pte")
     assert not made.other_ops
     (y,) = execute(made, (x.numpy(),))
     torch.testing.assert_close(torch.from_numpy(y), body(x))
@@ -143,7 +129,7 @@ def network() -> tuple[nn.Module, Tensor]:
 
 def test_a_network_for_clips_runs(network: tuple[nn.Module, Tensor], tmp_path: Path) -> None:
     model, x = network
-    made = lower(capture(model, (x,)), HOST, tmp_path / "clips.pte")
+    made = lower(capture(model, (x,)), HERE, tmp_path / "clips.pte")
     assert not made.other_ops
     (y,) = execute(made, (x.numpy(),))
     torch.testing.assert_close(torch.from_numpy(y), model(x), rtol=1e-4, atol=1e-5)
@@ -151,7 +137,7 @@ def test_a_network_for_clips_runs(network: tuple[nn.Module, Tensor], tmp_path: P
 
 def test_its_kernels_shrink_with_its_groups(network: tuple[nn.Module, Tensor]) -> None:
     graph = capture(*[network[0], (network[1],)])
-    run, groups = as_run(graph, channel_groups(graph), HOST)
+    run, groups = as_run(graph, channel_groups(graph), HERE)
     widths = {"stem": 2, "frames": 3}
     for node in run.program.graph.find_nodes(
         op="call_function", target=torch.ops.aten.conv2d.default
