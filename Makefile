@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+SPREAD := --numprocesses auto --maxprocesses 8 --dist loadfile
 
 .PHONY: help demo install test test-all lint types clean
 
@@ -32,11 +33,13 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
+# A process for each core, each with one thread; the tests of a file stay together, as they share
+# what takes long to make.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SPREAD)
 
 test-all: $(INSTALLED)
-	$(BIN)/python -m pytest -m "slow or not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SPREAD) -m "slow or not slow"
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

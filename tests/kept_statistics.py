@@ -188,6 +188,8 @@ def _batch_norm(run: KeptStatistics, node: fx.Node, op: Any, args: Any, kwargs: 
 def _attention(run: KeptStatistics, node: fx.Node, op: Any, args: Any, kwargs: Any) -> Tensor:
     """Keys that are gone are not looked at."""
     stays = run.kept_by_part(node.args[1], -2)
+    if stays.all():
+        return op(*args, **kwargs)
     reach = stays.expand(args[1].shape).any(-1).unsqueeze(-2)
     assert len(args) == 3, "keys that go in a masked attention"
     assert not kwargs.get("is_causal"), "keys that go in a causal attention"

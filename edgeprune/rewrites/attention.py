@@ -56,17 +56,6 @@ def attention(
     return mixed.reshape(*batch, length, value.shape[-1])
 
 
-@rewrite("batched product", aten.matmul.default)
-def matmul(a: Tensor, b: Tensor) -> Any:
-    """(..., L, E) @ (..., E, S) with equal leading dimensions: one batched product, with no
-    copies to broadcast what needs no broadcasting."""
-    if a.dim() < 4 or a.shape[:-2] != b.shape[:-2]:
-        return NotImplemented
-    parts = math.prod(a.shape[:-2])
-    product = torch.bmm(a.reshape(parts, *a.shape[-2:]), b.reshape(parts, *b.shape[-2:]))
-    return product.reshape(*a.shape[:-1], b.shape[-1])
-
-
 @rewrite("softmax", aten.softmax.int)
 def softmax(x: Tensor, dim: int, dtype: torch.dtype | None = None) -> Any:
     """Over a dimension that is not the last: with the dimension moved there and back."""

@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from torch._ops import OpOverload
     from torch.export import ExportedProgram
 
-REWRITE_FILES = ("attention", "dimensions", "movement", "pooling", "reduction", "volumes")
+REWRITE_FILES = (
+    "attention",
+    "dimensions",
+    "movement",
+    "pooling",
+    "products",
+    "reduction",
+    "volumes",
+)
 """The modules of this package that register rewrites."""
 
 FOLDED = "constants"

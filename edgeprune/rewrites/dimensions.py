@@ -46,6 +46,30 @@ def permute(x: Tensor, dims: Sequence[int]) -> Any:
     return x.reshape([sizes[d] for d in wanted])
 
 
+@rewrite("sum of many dimensions", aten.add.Tensor)
+def add(a: Any, b: Any, *, alpha: float = 1) -> Any:
+    """Neighbouring dimensions that are repeated in the same operand, or in none, are one."""
+    if not isinstance(a, Tensor) or not isinstance(b, Tensor) or alpha != 1:
+        return NotImplemented
+    shape = torch.broadcast_shapes(a.shape, b.shape)
+    if len(shape) <= MOST:
+        return NotImplemented
+    first, second = ([1] * (len(shape) - x.dim()) + list(x.shape) for x in (a, b))
+    runs: list[tuple[tuple[bool, bool], int, int]] = []
+    for one, other in zip(first, second, strict=True):
+        if one == other == 1:
+            continue
+        kind = one == 1, other == 1
+        if runs and runs[-1][0] == kind:
+            runs[-1] = kind, runs[-1][1] * one, runs[-1][2] * other
+        else:
+            runs.append((kind, one, other))
+    if not 0 < len(runs) <= MOST:
+        return NotImplemented
+    made = a.reshape([n for _, n, _ in runs]) + b.reshape([n for _, _, n in runs])
+    return made.reshape(shape)
+
+
 def unviewed(program: ExportedProgram) -> None:
     """Let views of views of too many dimensions in `program` (changed) be views of what those are
     of, so that nothing has that shape."""

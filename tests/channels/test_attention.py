@@ -189,6 +189,10 @@ def test_torchs_decoder() -> None:
     assert "words" in checked.names
 
 
+def test_positions_turn_what_looks_back_only() -> None:
+    check(Around(Attention("Rotary", "Causal")), tokens(), seeds=SEEDS)
+
+
 @settings(max_examples=10, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),

@@ -111,6 +111,21 @@ CASES: dict[str, tuple[Body, tuple[int, ...], str]] = {
         "attention",
     ),
     "product": (lambda x: x @ x.transpose(-1, -2), (2, 3, 4, 5), "batched product"),
+    "einsum of rows with tables": (
+        lambda x: torch.einsum("bhwc,hkc->bhwk", x, x[0, :, :4] + 1),
+        (2, 3, 4, 5),
+        "einsum",
+    ),
+    "einsum of sums over several letters": (
+        lambda x: torch.einsum("abcd, dbae -> ec", x, x.permute(3, 1, 0, 2) * 2),
+        (2, 3, 4, 5),
+        "einsum",
+    ),
+    "einsum with nothing in common": (
+        lambda x: torch.einsum("ab,cde->dbeca", x[0, 0], x[1]),
+        (2, 3, 4, 5),
+        "einsum",
+    ),
     "made mask": (shifted_mask, (2, 3, 5), "constants"),
     "roll": (lambda x: torch.roll(x, (-3, 2), (1, 2)), (2, 9, 7), "join"),
     "stack": (lambda x: torch.stack([x, x * 2], 1), (2, 9, 7), "join"),
@@ -134,6 +149,25 @@ def test_a_rewrite_computes_the_same(case: str) -> None:
     program, applied = rewritten(exported)
     assert applied.get(name, 0) >= 1
     torch.testing.assert_close(program.module()(x), body(x), rtol=1e-5, atol=3e-5)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        lambda x: torch.einsum("ab,bc", x, x),
+        lambda x: torch.einsum("aa,ab->b", x, x),
+        lambda x: torch.einsum("ab,cb->a", x, x),
+        lambda x: torch.einsum("ab,cb->ac", x, x[:, :1]),
+        lambda x: torch.einsum("...b,cb->...c", x, x),
+        lambda x: torch.einsum("ab,bc,cd->ad", x, x, x),
+    ],
+    ids=["no result", "diagonal", "one operand's sum", "broadcast", "dots", "three"],
+)
+def test_einsums_left_to_pytorch_are_right(body: Body) -> None:
+    exported, x = program_of(body, (4, 4))
+    program, applied = rewritten(exported)
+    assert "einsum" not in applied
+    torch.testing.assert_close(program.module()(x), body(x))
 
 
 def test_mean_of_an_image_is_one_that_keeps_its_dimensions() -> None:

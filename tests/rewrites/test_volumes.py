@@ -118,6 +118,23 @@ def test_windows_of_clips(order: tuple[int, ...], tmp_path: Path) -> None:
     torch.testing.assert_close(torch.from_numpy(y), body(x))
 
 
+def test_sums_of_many_dimensions(tmp_path: Path) -> None:
+    """Positions along each dimension of a clip, added to attention between all of them."""
+
+    def body(x: Tensor) -> Tensor:
+        scores, table = x.view(1, 2, 2, 3, 2, 2, 3, 2), x[0, 0, :9, :12].reshape(3, 3, 12)
+        rows = torch.einsum("bythwc,hkc->bythwk", x.view(1, 2, 2, 3, 2, 12), table)
+        rows = rows[:, :, :, :, :, None, :, None]
+        offsets = x[:, :, :, 3:4].reshape(1, 2, 2, 3, 2, 1, 1, 1)
+        return (scores + rows + offsets).view(x.shape).softmax(-1)
+
+    x = torch.randn(1, 2, 12, 12)
+    made = lower(capture(Calls(body).eval(), (x,)), HERE, tmp_path / "sums.pte")
+    assert not made.other_ops
+    (y,) = execute(made, (x.numpy(),))
+    torch.testing.assert_close(torch.from_numpy(y), body(x))
+
+
 @pytest.fixture(scope="module")
 def network() -> tuple[nn.Module, Tensor]:
     torch.manual_seed(0)
