@@ -102,14 +102,15 @@ class Programs:
             raise
         return Candidate(path, self._template.file_bytes(parts), planned_bytes(parts), "resized")
 
-    def tell(self, path: Path) -> dict[str, int]:
-        """Lowers the network, to `path`, at widths that tell its dimensions apart, and returns
-        them."""
-        widths = telling_widths(self._run)
+    def tell(self, path: Path) -> tuple[Widths, ...]:
+        """Lowers the network, to `path`, at widths that tell its dimensions apart (twice where once
+        does not), and returns them."""
+        told = telling_widths(self._run)
         same = Scores("none", {g.name: np.zeros(g.size) for g in self.groups.groups})
-        self.lowered(by_hand(Known(self.graph, self.groups, same), widths), path)
+        for widths in told:
+            self.lowered(by_hand(Known(self.graph, self.groups, same), widths), path)
         self._told = True
-        return widths
+        return told
 
     def _learn(self, widths: Widths, path: Path) -> None:
         if self.refused:

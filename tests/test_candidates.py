@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgeprune import calibrating, closed_loop
@@ -130,12 +130,29 @@ def test_int8_programs_are_not_resized(subject: Subject) -> None:
 
 def test_telling_widths_leave_no_two_dimensions_alike(subject: Subject) -> None:
     groups = subject.known.groups
-    full, widths = groups.full_widths(), telling_widths(groups)
-    assert widths == telling_widths(groups)
+    full, (widths,) = groups.full_widths(), telling_widths(groups)
+    assert (widths,) == telling_widths(groups)
     seen: dict[tuple[int, int], str] = {}
     for group in groups.groups:
         assert seen.setdefault((full[group.name], widths[group.name]), group.name) == group.name
         assert widths[group.name] < group.size
+
+
+def test_more_groups_than_widths_are_told_apart_by_two_programs() -> None:
+    class Many(nn.Module):
+        """Twelve convolutions of eight channels each: only six widths of two or more are less."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList(nn.Conv2d(3, 8, 3) for _ in range(12))
+            self.head = nn.Conv2d(96, 5, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(torch.cat([layer(x) for layer in self.layers], 1))
+
+    groups = channel_groups(capture(Many().eval(), (torch.randn(1, 3, 8, 8),)))
+    first, second = telling_widths(groups)
+    assert len({(first[g.name], second[g.name]) for g in groups.groups}) == 12
 
 
 # --- the loop ----------------------------------------------------------------------------------

@@ -1,10 +1,10 @@
 """Prediction against measurement on pruned networks: the tables of benchmarks/cost/results.md.
 
-    python benchmarks/cost/run.py OUT STAGE [--models a,b] [--plans 20] [--threads 1]
+    python benchmarks/cost/run.py OUT STAGE [--models a,b] [--plans 24] [--threads 1]
 
 Stages, in order, each of which goes on where it stopped (OUT keeps everything):
 
-    lower    lowers each network whole and at one set of widths that tell its groups apart
+    lower    lowers each network whole and at widths that tell its groups apart
     build    writes its programs at random widths, by rewriting sizes (edgeprune/cost/resizing.py)
     check    lowers one plan truly and compares it with the rewritten program, number by number
     measure  times the programs of a network against each other, in one session
@@ -33,10 +33,14 @@ from edgeprune.lowering import lower
 from edgeprune.measuring import Effort, compare, speedup
 from edgeprune.measuring.kernels import profile
 from edgeprune.planning.drawn import telling_widths
+from edgeprune.rewrites import as_run
 from edgeprune.targets import load_target
 
 Row = dict[str, Any]
 FULL, TELLING, FIRST_PLAN = 0, 1, 2
+TELLING_MORE = 1001
+"""Needed where a network has more groups of one size than that has widths."""
+TRUE = (FULL, TELLING, TELLING_MORE)
 EFFORT = Effort(processes=2, rounds=10, min_block_ms=10)
 CHECKED = FIRST_PLAN
 
@@ -68,17 +72,18 @@ def widths_of(what: Subject, number: int) -> dict[str, int]:
     """The widths of program `number` of a network."""
     if number == FULL:
         return what.groups.full_widths()
-    if number == TELLING:
-        return telling_widths(what.groups)
+    if number in (TELLING, TELLING_MORE):
+        return telling_widths(what.groups)[TRUE.index(number) - 1]
     return random_widths(what.groups, number)
 
 
 def lower_stage(run: Run) -> None:
-    """Two true programs of each network."""
-    for number in (FULL, TELLING):
-        for model in run.models:
+    """Two true programs of each network, three where two do not tell its groups apart."""
+    for model in run.models:
+        what = subject(model)
+        for number in TRUE[: 1 + len(telling_widths(what.groups))]:
             if not (run.folder(model) / f"{number}.json").exists():
-                _lowered(run, subject(model), number)
+                _lowered(run, what, number)
 
 
 def _lowered(run: Run, what: Subject, number: int) -> None:
@@ -90,19 +95,20 @@ def _lowered(run: Run, what: Subject, number: int) -> None:
 
 
 def build_stage(run: Run) -> None:
-    """Every plan's program, from the two true ones."""
+    """Every plan's program, from the true ones."""
     for model in run.models:
         folder = run.folder(model)
         if all((folder / f"plan{n}.pte").exists() for n in run.plans):
             continue
         what = subject(model)
+        extents = as_run(what.graph, what.groups, load_target("host"))[1].extents
         template = learn(
             [
-                (json.loads((folder / f"{n}.json").read_text())["widths"], data)
-                for n in (FULL, TELLING)
-                if (data := (folder / f"{n}.pte").read_bytes())
+                (json.loads((folder / f"{n}.json").read_text())["widths"], pte.read_bytes())
+                for n in TRUE
+                if (pte := folder / f"{n}.pte").exists()
             ],
-            [extent for dims in what.groups.extents.values() for extent in dims],
+            [extent for dims in extents.values() for extent in dims],
         )
         started = time.perf_counter()
         for number in run.plans:
@@ -175,7 +181,7 @@ def predict_stage(run: Run) -> None:
                     "bytes": again.size_bytes(widths),
                 },
             )
-        for number in (FULL, TELLING, CHECKED):
+        for number in (*TRUE, CHECKED):
             known = run.folder(model) / f"{number}.json"
             if known.exists():
                 true = json.loads(known.read_text())
@@ -239,7 +245,9 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("--models", default=",".join(MODELS))
-    parser.add_argument("--plans", type=int, default=20)
+    parser.add_argument(
+        "--plans", type=int, default=24, help="4 correct a model, the others judge it"
+    )
     parser.add_argument("--threads", type=int, default=1)
     asked = parser.parse_args(words)
     torch.set_num_threads(1)

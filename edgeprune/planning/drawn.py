@@ -5,7 +5,8 @@ Both are widths that can be (see widths.py), the same for the same seed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import numpy as np
@@ -15,7 +16,7 @@ from edgeprune.records import ChannelGroup, ChannelGroups, Extent, Widths
 
 _AROUND = 0.15
 _TRIES = 24
-_CLIMBS = 200
+_CLIMBS = 600
 _WITNESSES = 6
 _FEWEST = 2
 """One channel is another kernel."""
@@ -33,42 +34,60 @@ def around(groups: ChannelGroups, widths: Widths, seed: int) -> dict[str, int]:
     return found
 
 
-def telling_widths(groups: ChannelGroups, seed: int = 0) -> dict[str, int]:
+def telling_widths(groups: ChannelGroups, seed: int = 0) -> tuple[dict[str, int], ...]:
     """Widths at which, with the full ones, as few dimensions as can be look like another.
 
     Groups of one size get widths of their own; then single families are drawn again for as long as
-    that tells more dimensions apart.
+    that tells more dimensions apart. Where a size has more groups than widths (DenseNet's layers),
+    second widths tell apart what the first ones do not.
     """
     random = np.random.default_rng(seed)
     told = _Told(groups, random)
-    best = min((_permuted(groups, random) for _ in range(_TRIES)), key=told.alike)
-    left = told.alike(best)
+    first = _climbed(groups, told, (), random)
+    if not told.alike(first):
+        return (first,)
+    return first, _climbed(groups, told, (first,), random)
+
+
+def _climbed(
+    groups: ChannelGroups,
+    told: _Told,
+    known: tuple[Widths, ...],
+    random: np.random.Generator,
+) -> dict[str, int]:
+    """The widths that, beside `known`, tell most."""
+    drawn = (_permuted(groups, random) for _ in range(_TRIES))
+    left, best = min(((told.alike(*known, w), w) for w in drawn), key=lambda pair: pair[0])
     for family in islice(_forever(families(groups), random), _CLIMBS):
         if not left:
             break
         other = {**best, **_redrawn(groups, family, random)}
-        now = told.alike(other)
+        now = told.alike(*known, other)
         if now <= left:
             best, left = other, now
     return best
 
 
 class _Told:
-    """How many of a network's dimensions cannot be told from another by their sizes."""
+    """How many of a network's dimensions cannot be told from a multiple of another."""
 
     def __init__(self, groups: ChannelGroups, random: np.random.Generator) -> None:
         self._full = groups.full_widths()
         witnesses = [_permuted(groups, random) for _ in range(_WITNESSES)]
         extents = {e for dims in groups.extents.values() for e in dims if e.groups}
-        # Those that are equal at all of several widths are one and the same.
+        # Those that are in one proportion at all of several widths always are.
         apart: dict[tuple[int, ...], Extent] = {}
         for extent in sorted(extents, key=str):
-            apart.setdefault(tuple(extent.at(w) for w in (self._full, *witnesses)), extent)
+            apart.setdefault(self._proportion(extent, witnesses), extent)
         self._extents = tuple(apart.values())
 
-    def alike(self, widths: Mapping[str, int]) -> int:
-        seen = {(extent.at(self._full), extent.at(widths)) for extent in self._extents}
+    def alike(self, *widths: Widths) -> int:
+        seen = {self._proportion(extent, widths) for extent in self._extents}
         return len(self._extents) - len(seen)
+
+    def _proportion(self, extent: Extent, widths: Iterable[Widths]) -> tuple[int, ...]:
+        sizes = [extent.at(w) for w in (self._full, *widths)]
+        return tuple(size // math.gcd(*sizes) for size in sizes)
 
 
 def _permuted(groups: ChannelGroups, random: np.random.Generator) -> dict[str, int]:
