@@ -191,7 +191,9 @@ def lower_baseline(work: Work, graph: Graph) -> Artifact:
 def profile_costs(work: Work, graph: Graph, groups: ChannelGroups) -> CostModel:
     """The cost of every kernel of the program that is to be made; kept in the user's table, so a
     second time takes a second."""
-    target = replace(work.options.target, rewrite=applies(work.final_target))
+    target = work.final_target
+    if target.backend != "xnnpack":
+        target = replace(work.options.target, rewrite=applies(target))
     return ranks.first_before_others(lambda: profile(graph, target, groups, progress=work.progress))
 
 

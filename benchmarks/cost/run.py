@@ -1,6 +1,6 @@
 """Prediction against measurement on pruned networks: the tables of benchmarks/cost/results.md.
 
-    python benchmarks/cost/run.py OUT STAGE [--models a,b] [--plans 24] [--threads 1]
+    python benchmarks/cost/run.py OUT STAGE [--models a,b] [--plans 24] [--threads 1] [--dtype int8]
 
 Stages, in order, each of which goes on where it stopped (OUT keeps everything):
 
@@ -12,7 +12,8 @@ Stages, in order, each of which goes on where it stopped (OUT keeps everything):
     repeat   times the full programs once more (ten calls over ten minutes show the drift)
     tables   prints Markdown
 
-Only `measure`, `predict` and `repeat` need a quiet machine.
+Only `measure`, `predict` and `repeat` need a quiet machine. In int8 every program is truly lowered,
+and there is nothing to build.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ import torch
 from programs import MODELS, Subject, pruned, random_widths, subject
 
 from edgeprune.cost.resizing import learn, program_bytes
-from edgeprune.lowering import lower
+from edgeprune.lowering import lower, quantise
 from edgeprune.measuring import Effort, compare, speedup
 from edgeprune.measuring.kernels import profile
 from edgeprune.planning.drawn import telling_widths
@@ -53,9 +55,11 @@ class Run:
         self.models: list[str] = asked.models.split(",")
         self.plans = range(FIRST_PLAN, FIRST_PLAN + asked.plans)
         self.threads: int = asked.threads
+        self.dtype: str = asked.dtype
+        self.target = replace(load_target("host", threads=self.threads), dtype=self.dtype)
 
     def folder(self, model: str) -> Path:
-        path = self.out / model
+        path = self.out / (model if self.dtype == "fp32" else f"{model}-{self.dtype}")
         path.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -65,7 +69,7 @@ class Run:
 
     def add(self, kind: str, row: Row) -> None:
         with (self.out / f"{kind}.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps({"dtype": self.dtype, **row}) + "\n")
 
 
 def widths_of(what: Subject, number: int) -> dict[str, int]:
@@ -81,17 +85,23 @@ def lower_stage(run: Run) -> None:
     """Two true programs of each network, three where two do not tell its groups apart."""
     for model in run.models:
         what = subject(model)
-        for number in TRUE[: 1 + len(telling_widths(what.groups))]:
-            if not (run.folder(model) / f"{number}.json").exists():
-                _lowered(run, what, number)
+        wanted = {number: str(number) for number in TRUE[: 1 + len(telling_widths(what.groups))]}
+        if run.dtype != "fp32":
+            wanted = {FULL: str(FULL)} | {number: f"plan{number}" for number in run.plans}
+        for number, name in wanted.items():
+            if not (run.folder(model) / f"{name}.json").exists():
+                _lowered(run, what, number, name)
 
 
-def _lowered(run: Run, what: Subject, number: int) -> None:
-    widths, path = widths_of(what, number), run.folder(what.name) / f"{number}.pte"
-    artifact = lower(pruned(what, widths), load_target("host"), path)
+def _lowered(run: Run, what: Subject, number: int, name: str) -> None:
+    widths, path = widths_of(what, number), run.folder(what.name) / f"{name}.pte"
+    graph = pruned(what, widths)
+    if run.dtype == "int8":
+        graph = quantise(graph, run.target, [torch.randn(x.shape) for x in graph.example_inputs])
+    artifact = lower(graph, run.target, path)
     known = {"widths": widths, "size": artifact.size_bytes, "planned": artifact.planned_bytes}
     path.with_suffix(".json").write_text(json.dumps(known))
-    print(f"{what.name} {number}: lowered in {artifact.seconds:.0f} s", flush=True)
+    print(f"{what.name} {name}: lowered in {artifact.seconds:.0f} s", flush=True)
 
 
 def build_stage(run: Run) -> None:
@@ -121,14 +131,14 @@ def build_stage(run: Run) -> None:
 
 def measure_stage(run: Run) -> None:
     """All plans of a network in turns."""
-    done = {(row["model"], row["threads"]) for row in run.rows("measured")}
-    target = load_target("host", threads=run.threads)
+    rows = run.rows("measured")
+    done = {(row["model"], row["threads"], row.get("dtype", "fp32")) for row in rows}
     for model in run.models:
-        if (model, run.threads) in done:
+        if (model, run.threads, run.dtype) in done:
             continue
         paths = [run.folder(model) / f"plan{n}.pte" for n in run.plans]
         started = time.perf_counter()
-        found = compare([run.folder(model) / f"{FULL}.pte", *paths], target, EFFORT)
+        found = compare([run.folder(model) / f"{FULL}.pte", *paths], run.target, EFFORT)
         for number, one in zip((FULL, *run.plans), found, strict=True):
             row = {
                 "model": model,
@@ -150,13 +160,12 @@ def measure_stage(run: Run) -> None:
 
 def predict_stage(run: Run) -> None:
     """A cold profile in a table of its own, a warm one, and what they predict."""
-    target = load_target("host", threads=run.threads)
     for model in run.models:
         what = subject(model)
         table = run.folder(model) / f"costs-{run.threads}.sqlite"
         cold = not table.exists()
-        first = profile(what.graph, target, what.groups, table=table)
-        again = profile(what.graph, target, what.groups, table=table)
+        first = profile(what.graph, run.target, what.groups, table=table)
+        again = profile(what.graph, run.target, what.groups, table=table)
         row: Row = {
             "model": model,
             "threads": run.threads,
@@ -181,11 +190,11 @@ def predict_stage(run: Run) -> None:
                     "bytes": again.size_bytes(widths),
                 },
             )
-        for number in (*TRUE, CHECKED):
-            known = run.folder(model) / f"{number}.json"
-            if known.exists():
-                true = json.loads(known.read_text())
+        for path in sorted(run.folder(model).glob("*.json")):
+            true = json.loads(path.read_text())
+            if "size" in true:  # truly lowered
                 guess = again.size_bytes(true["widths"])
+                number = int(path.stem.removeprefix("plan"))
                 sizes = {"model": model, "plan": number, "bytes": true["size"]}
                 run.add("sizes", {**sizes, "predicted": guess})
         print(f"{model}: {row}", flush=True)
@@ -199,7 +208,7 @@ def check_stage(run: Run) -> None:
     for model in run.models:
         folder = run.folder(model)
         if not (folder / f"{CHECKED}.json").exists():
-            _lowered(run, subject(model), CHECKED)
+            _lowered(run, subject(model), CHECKED, str(CHECKED))
         true, made = (
             take_apart((folder / f"{name}{CHECKED}.pte").read_bytes()) for name in ("", "plan")
         )
@@ -212,9 +221,8 @@ def check_stage(run: Run) -> None:
 
 def repeat_stage(run: Run) -> None:
     """One more measurement of each full program: to be called ten times over ten minutes."""
-    target = load_target("host", threads=run.threads)
     for model in run.models:
-        (one,) = compare([run.folder(model) / f"{FULL}.pte"], target)
+        (one,) = compare([run.folder(model) / f"{FULL}.pte"], run.target)
         row = {"model": model, "ms": one.median_ms, "clock": one.clock, "at": time.time()}
         run.add("repeated", {**row, "warnings": one.warnings})
         print(f"{model}: {one.median_ms:.3f} ms", flush=True)
@@ -249,6 +257,7 @@ def main(words: list[str] | None = None) -> None:
         "--plans", type=int, default=24, help="4 correct a model, the others judge it"
     )
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--dtype", choices=("fp32", "int8"), default="fp32")
     asked = parser.parse_args(words)
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")

@@ -20,8 +20,8 @@ CALIBRATING = (2, 3, 4, 5)
 
 def lines(rows: Rows) -> Iterator[str]:
     """All tables."""
-    for threads in sorted({row["threads"] for row in rows("predicted")}):
-        yield from _errors(rows, threads)
+    for dtype, threads in sorted({(_dtype(row), row["threads"]) for row in rows("predicted")}):
+        yield from _errors(rows, dtype, threads)
     yield from _profiles(rows("profiles"))
     yield from _steps(rows("profiles"))
     yield from _checked(rows("checked"))
@@ -29,17 +29,24 @@ def lines(rows: Rows) -> Iterator[str]:
     yield from _repeated(rows("repeated"))
 
 
-def _errors(rows: Rows, threads: int) -> Iterator[str]:
+def _dtype(row: Row) -> str:
+    return str(row.get("dtype", "fp32"))
+
+
+def _errors(rows: Rows, dtype: str, threads: int) -> Iterator[str]:
+    asked = (dtype, threads)
     predicted = {
-        (r["model"], r["plan"]): r["ms"] for r in rows("predicted") if r["threads"] == threads
+        (r["model"], r["plan"]): r["ms"]
+        for r in rows("predicted")
+        if (_dtype(r), r["threads"]) == asked
     }
     measured: dict[str, dict[int, Row]] = defaultdict(dict)
     for row in rows("measured"):
-        if row["threads"] == threads and (row["model"], row["plan"]) in predicted:
+        if (_dtype(row), row["threads"]) == asked and (row["model"], row["plan"]) in predicted:
             measured[row["model"]][row["plan"]] = row
     if not measured:
         return
-    yield f"## Prediction of whole programs, {threads} thread(s)"
+    yield f"## Prediction of whole programs, {dtype}, {threads} thread(s)"
     yield ""
     some = next(iter(next(iter(measured.values())).values()))
     clocks = sorted({r["clock"] for plans in measured.values() for r in plans.values()})
@@ -98,8 +105,8 @@ def _profiles(rows: Sequence[Row]) -> Iterator[str]:
         return
     yield "## Seconds to profile a network"
     yield ""
-    yield "| model | threads | kernels | samples | cold | warm | checks: median error, 95 % |"
-    yield "|---|---|---|---|---|---|---|"
+    yield "| model | dtype | threads | kernels | samples | cold | warm | checks: median, 95 % |"
+    yield "|---|---|---|---|---|---|---|---|"
     for row in rows:
         held = row["held_out"]
         checks = (
@@ -109,22 +116,22 @@ def _profiles(rows: Sequence[Row]) -> Iterator[str]:
         )
         cold = f"{row['cold_s']:.1f} s" if row["cold_s"] is not None else ""
         yield (
-            f"| {row['model']} | {row['threads']} | {row['kernels']} | {row['samples']} | {cold} "
-            f"| {row['warm_s']:.2f} s | {checks} |"
+            f"| {row['model']} | {_dtype(row)} | {row['threads']} | {row['kernels']} "
+            f"| {row['samples']} | {cold} | {row['warm_s']:.2f} s | {checks} |"
         )
     yield ""
 
 
 def _steps(rows: Sequence[Row]) -> Iterator[str]:
-    found = {(row["threads"], *row["tiles"]) for row in rows}
+    found = {(_dtype(row), row["threads"], *row["tiles"]) for row in rows}
     if not found:
         return
-    yield "## Steps found: output channels that are computed at a time (fp32)"
+    yield "## Steps found: output channels that are computed at a time"
     yield ""
-    yield "| threads | convolution, linear | depthwise convolution |"
-    yield "|---|---|---|"
-    for threads, pointwise, depthwise in sorted(found):
-        yield f"| {threads} | {pointwise} | {depthwise} |"
+    yield "| dtype | threads | convolution, linear | depthwise convolution |"
+    yield "|---|---|---|---|"
+    for dtype, threads, pointwise, depthwise in sorted(found):
+        yield f"| {dtype} | {threads} | {pointwise} | {depthwise} |"
     yield ""
 
 
@@ -145,17 +152,19 @@ def _checked(rows: Sequence[Row]) -> Iterator[str]:
 def _sizes(rows: Sequence[Row]) -> Iterator[str]:
     if not rows:
         return
-    names = {0: "full", 1: "telling"}
+    names = {0: "full", 1: "telling", 1001: "telling more"}
     yield "## Sizes of truly lowered files, predicted from the kernels alone"
     yield ""
-    yield "| model | widths | .pte bytes | predicted | by way of the full network's size |"
-    yield "|---|---|---|---|---|"
-    whole = {row["model"]: row["bytes"] - row["predicted"] for row in rows if row["plan"] == 0}
-    for row in rows:
-        model, size, guess = row["model"], row["bytes"], row["predicted"]
-        corrected = f"{guess + whole[model] - size:+,} bytes" if model in whole else ""
-        name = names.get(row["plan"], f"plan {row['plan']}")
-        yield f"| {model} | {name} | {size:,} | {guess / size - 1:+.2%} | {corrected} |"
+    yield "| model | dtype | widths | .pte bytes | predicted | by way of the full network's size |"
+    yield "|---|---|---|---|---|---|"
+    last = {(row["model"], _dtype(row), row["plan"]): row for row in rows}
+    whole = {key[:2]: r["bytes"] - r["predicted"] for key, r in last.items() if r["plan"] == 0}
+    for (model, dtype, plan), row in last.items():
+        size, guess = row["bytes"], row["predicted"]
+        offset = whole.get((model, dtype))
+        corrected = "" if offset is None else f"{guess + offset - size:+,} bytes"
+        name = names.get(plan, f"plan {plan}")
+        yield f"| {model} | {dtype} | {name} | {size:,} | {guess / size - 1:+.2%} | {corrected} |"
     yield ""
 
 

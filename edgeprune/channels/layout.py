@@ -122,10 +122,7 @@ class Interleaved(Layout):
         return Interleaved(pieces)
 
     def settle(self, unite: Unite) -> None:
-        first = self.parts[0].ids()
-        for part in self.parts:
-            part.settle(unite)
-            unite(part.ids(), first)
+        _tie(self.parts, unite)
 
 
 @dataclass(frozen=True)
@@ -158,10 +155,7 @@ class Split:
 
     def settle(self, unite: Unite) -> None:
         """Tie all parts position by position; owners of tied channels are then tied as well."""
-        first = self.parts[0].ids()
-        for part in self.parts:
-            part.settle(unite)
-            unite(part.ids(), first)
+        _tie(self.parts, unite)
 
     def moved(self, op: Callable[[Tensor], Tensor], axis: int) -> Split:
         """The split after an op that moves elements, `axis` to where it is told, and leaves the
@@ -178,6 +172,14 @@ class Split:
         renumbered = torch.from_numpy(place[inverse.reshape(small.shape)]).expand(which.shape)
         old = numbers[order].tolist()
         return Split(axis, tuple(self.parts[i] for i in old), renumbered, self.owners[old])
+
+
+def _tie(parts: Sequence[Layout], unite: Unite) -> None:
+    """Position by position, each in its original order."""
+    first = parts[0].ids()
+    for part in parts:
+        part.settle(unite)
+        unite(part.ids(), first)
 
 
 def chain(links: Sequence[Layout]) -> Layout:

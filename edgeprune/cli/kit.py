@@ -94,14 +94,15 @@ def _sweeps(
     """All kernels that a model may ask of the device."""
     from edgeprune.channels import channel_groups
     from edgeprune.cli.loading import DataChoice, ModelChoice, load_graph
+    from edgeprune.cost.profiling import KERNEL_DTYPES
     from edgeprune.cost.wanted import everything
-    from edgeprune.rewrites import as_run
+    from edgeprune.lowering.in_int8 import as_priced
 
-    if (target.backend, target.dtype) != ("xnnpack", "fp32"):
+    if target.backend != "xnnpack" or target.dtype not in KERNEL_DTYPES:
         raise EdgepruneError(
-            f"kernels are measured with XNNPACK in fp32, and target {target.name!r} is "
+            f"kernels are measured with XNNPACK in fp32 and int8, and target {target.name!r} is "
             f"{target.backend} in {target.dtype}: leave --profile out"
         )
     graph, _ = load_graph(ModelChoice(model, None, shape), DataChoice(), report_progress)
     report_progress("channels", 0, 0, graph.name)
-    return everything(*as_run(graph, channel_groups(graph), target))
+    return everything(*as_priced(graph, channel_groups(graph), target), target.dtype)

@@ -28,7 +28,7 @@ _FLAT = frozenset(
     (
         *("add", "sub", "mul", "div", "maximum", "minimum", "clamp", "hardswish", "sigmoid"),
         *("gelu", "tanh", "abs", "neg", "square", "sqrt", "rsqrt", "exp", "log", "floor", "ceil"),
-        "leaky_relu",
+        *("leaky_relu", "convert"),
     )
 )
 _SMALLEST_US = 0.02
@@ -63,7 +63,8 @@ def canonical(key: KernelKey) -> KernelKey:
         else:
             rows = prod(key.shapes[0][:axis])
         lengths = [prod(shape) // rows for shape in key.shapes]
-        return KernelKey("cat", tuple((rows, n) for n in lengths), (("axis", 1),))
+        kept = tuple((name, value) for name, value in attrs if name == "dtype")
+        return KernelKey("cat", tuple((rows, n) for n in lengths), (("axis", 1), *kept))
     if key.op == "softmax":
         length = key.shapes[0][-1]
         return KernelKey("softmax", ((prod(key.shapes[0]) // length, length),))
@@ -123,7 +124,8 @@ def _place(key: KernelKey) -> tuple[Family, Point]:
     if key.op in ("max_pool", "avg_pool", "global_avg_pool"):
         return (key.op, first[2:], *key.attrs), (first[1],)
     if key.op == "cat":
-        return (key.op, len(key.shapes), first[0]), (sum(shape[1] for shape in key.shapes),)
+        point = (sum(shape[1] for shape in key.shapes),)
+        return (key.op, len(key.shapes), first[0], attrs.get("dtype")), point
     if key.op == "softmax":
         return (key.op, first[1]), (first[0],)
     if key.op == "bmm":
@@ -131,7 +133,7 @@ def _place(key: KernelKey) -> tuple[Family, Point]:
     if key.op == "transpose" and attrs["perm"] in ((0, 2, 3, 1), (0, 3, 1, 2)):
         channel = 1 if attrs["perm"][1] == 2 else 3
         rest = tuple(size for d, size in enumerate(first) if d != channel)
-        return (key.op, attrs["perm"], rest), (first[channel],)
+        return (key.op, attrs["perm"], rest, attrs.get("dtype")), (first[channel],)
     if key.op.startswith("portable:"):
         return (key.op, attrs["call"]), (max(prod(shape) for shape in key.shapes),)
     point = (sum(prod(shape) for shape in key.shapes),)

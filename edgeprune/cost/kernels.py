@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from edgeprune.cost import rules_compute, rules_elementwise, rules_layout
+from edgeprune.cost import rules_compute, rules_elementwise, rules_int8, rules_layout
 from edgeprune.cost.walk import Walk, delegate_calls
 from edgeprune.records import Block, Extent, Graph, Kernel
 
 # Importing the rules fills the table that Walk reads.
-_RULE_FILES = (rules_compute, rules_elementwise, rules_layout)
+_RULE_FILES = (rules_compute, rules_elementwise, rules_int8, rules_layout)
 
 
 def kernels(graph: Graph, extents: Mapping[str, tuple[Extent, ...]]) -> tuple[Kernel, ...]:

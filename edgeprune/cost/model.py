@@ -191,7 +191,7 @@ def kernel_bytes(key: KernelKey) -> int:
 
 
 def weight_bytes(key: KernelKey) -> int:
-    """What a kernel's weights and bias take in a .pte, fp32."""
+    """What a kernel's weights and bias take in a .pte: the bias as many bytes in int8, too."""
     if key.op not in WEIGHTED:
         return 0
     attrs = dict(key.attrs)
@@ -200,7 +200,8 @@ def weight_bytes(key: KernelKey) -> int:
         inputs = key.shapes[0][-1]
     else:
         inputs = key.shapes[0][1] // attrs["groups"] * prod(attrs["kernel"])
-    return int((inputs + 1) * out * FLOAT_BYTES)
+    each = FLOAT_BYTES if attrs.get("dtype") is None else 1
+    return int(inputs * out * each + out * FLOAT_BYTES)
 
 
 def assemble(

@@ -11,6 +11,7 @@ import numpy as np
 
 from edgeprune.cost.curves import Family, canonical, homes
 from edgeprune.cost.grid import Tiles, grids
+from edgeprune.cost.int8_nodes import INT8
 from edgeprune.cost.kernels import kernels
 from edgeprune.cost.model import MeasuredCost, Taken, assemble, weight_bytes
 from edgeprune.cost.roofline import estimate
@@ -39,6 +40,8 @@ _DISAGREES = 0.08
 _RESOLVED_US = 3.0
 _NARROWEST = 0.2
 FEWEST_BATCH_BYTES = 2_000_000
+KERNEL_DTYPES = ("fp32", INT8)
+"""In which XNNPACK's kernels can be measured one by one."""
 
 
 def profile(
@@ -113,10 +116,11 @@ def _check(target: Target, runs: KernelRuns | None) -> None:
     if runs is not None and (target.runner, target.backend) == ("vela", "ethos-u"):
         return
     runners = ("local",) if runs is None else ("local", "ssh", "adb", "kit")
-    if target.runner not in runners or (target.backend, target.dtype) != ("xnnpack", "fp32"):
+    known = target.backend == "xnnpack" and target.dtype in KERNEL_DTYPES
+    if target.runner not in runners or not known:
         raise TargetError(
-            f"kernels can be measured on this host and on boards with XNNPACK in fp32, and target "
-            f"{target.name!r} is runner={target.runner}, backend={target.backend}, "
+            "kernels can be measured on this host and on boards with XNNPACK in fp32 and int8, and "
+            f"target {target.name!r} is runner={target.runner}, backend={target.backend}, "
             f"dtype={target.dtype} ({target.source or 'no file'})"
         )
 
@@ -125,7 +129,7 @@ def _tiles(target: Target, store: _Store) -> Tiles:
     """What the profile says of the device, or what a small sweep tells."""
     if target.channel_multiple is not None:
         return Tiles(target.channel_multiple, target.channel_multiple)
-    sweeps = probes()
+    sweeps = probes(target.dtype)
     times = store.times([key for sweep in sweeps for key in sweep], FEWEST_BATCH_BYTES, turns=1)
     return Tiles(*(tile_of(sweep, times) for sweep in sweeps))
 

@@ -8,6 +8,7 @@ the times best.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -20,21 +21,24 @@ _SIZE, _CHANNELS_IN = 14, 64
 _BETTER = 0.9
 
 
-def probes() -> tuple[tuple[KernelKey, ...], tuple[KernelKey, ...]]:
+def probes(dtype: str = "fp32") -> tuple[tuple[KernelKey, ...], tuple[KernelKey, ...]]:
     """The two sweeps to measure: pointwise convolutions over output channels, and depthwise."""
-    return tuple(probe("conv", c) for c in _CHANNELS), tuple(probe("dwconv", c) for c in _CHANNELS)
+    first, second = ([probe(op, c, dtype) for c in _CHANNELS] for op in ("conv", "dwconv"))
+    return tuple(first), tuple(second)
 
 
-def probe(op: str, channels: int) -> KernelKey:
+def probe(op: str, channels: int, dtype: str = "fp32") -> KernelKey:
     """The small convolution of so many output channels: pointwise ("conv") or depthwise 3 × 3."""
     if op == "dwconv":
-        return _key(op, (1, channels, _SIZE, _SIZE), channels, 3, channels)
-    return _key(op, (1, _CHANNELS_IN, _SIZE, _SIZE), channels, 1, 1)
+        return _key(op, (1, channels, _SIZE, _SIZE), channels, 3, channels, dtype)
+    return _key(op, (1, _CHANNELS_IN, _SIZE, _SIZE), channels, 1, 1, dtype)
 
 
-def _key(op: str, shape: tuple[int, ...], out: int, kernel: int, groups: int) -> KernelKey:
+def _key(
+    op: str, shape: tuple[int, ...], out: int, kernel: int, groups: int, dtype: str
+) -> KernelKey:
     pad = kernel // 2
-    attrs = {
+    attrs: dict[str, Any] = {
         "dilation": (1, 1),
         "groups": groups,
         "kernel": (kernel, kernel),
@@ -42,6 +46,8 @@ def _key(op: str, shape: tuple[int, ...], out: int, kernel: int, groups: int) ->
         "padding": (pad, pad, pad, pad),
         "stride": (1, 1),
     }
+    if dtype != "fp32":
+        attrs["dtype"] = dtype
     return KernelKey(op, (shape,), tuple(sorted(attrs.items())))
 
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import fx
 
+from edgeprune.cost.int8_nodes import INT8, in_int8, stored
 from edgeprune.records import Extent, Kernel
 
 Layout = Literal["nchw", "nhwc"]
@@ -41,10 +42,12 @@ def rule(*targets: Any) -> Callable[[Rule], Rule]:
 
 @dataclass
 class Value:
-    """One tensor at run time: in which delegate call it is made, and the layouts it exists in."""
+    """One tensor at run time: in which delegate call it is made, the layouts it exists in, and
+    whether it is in int8."""
 
     call: int
     inside: bool
+    int8: bool = False
     layouts: dict[int, set[Layout]] = field(default_factory=dict)
     own: Layout = "nchw"
 
@@ -81,7 +84,7 @@ class Walk:
                     if source in self._values:
                         self.leave(source)
             elif node.op == "call_function" and node not in self.absorbed and self._flows(node):
-                RULES.get(node.target, RULES["outside"])(self, node)
+                self._rule_of(node)(self, node)
         calls = [Kernel("delegate_call", (), ((Extent(1),),)) for _ in self._entered]
         return (*self.kernels, *calls)
 
@@ -100,9 +103,9 @@ class Walk:
         return found
 
     def constant(self, node: fx.Node) -> torch.Tensor:
-        """The parameter or buffer that a get_attr node reads."""
+        """The parameter or buffer that a get_attr node reads, dequantised or not."""
         value: Any = self.program
-        for part in str(node.target).split("."):
+        for part in str(stored(node).target).split("."):
             value = getattr(value, part)
         assert isinstance(value, torch.Tensor), f"{node.name} is no tensor"
         return value
@@ -114,6 +117,10 @@ class Walk:
         if arg.op == "get_attr":
             return arg.target != "training"  # the module's own flag, see graph.capture
         return arg in self._values or arg.name in self._extents
+
+    def is_int8(self, node: fx.Node) -> bool:
+        """Whether a computed tensor is in int8."""
+        return self._values[node].int8
 
     def computed(self, node: fx.Node) -> list[fx.Node]:
         """The inputs of `node` that are computed (not parameters), in order."""
@@ -152,14 +159,17 @@ class Walk:
         if layout in there or len(dims) != 4:
             return
         there.add(layout)
+        dtype = INT8 if value.int8 else None
         if layout == "nhwc":
-            self.emit("transpose", (), (dims,), perm=_TO_NHWC)
+            self.emit("transpose", (), (dims,), perm=_TO_NHWC, dtype=dtype)
         else:
-            stored = tuple(dims[d] for d in _TO_NHWC)
-            self.emit("transpose", (), (stored,), perm=_TO_NCHW)
+            now = tuple(dims[d] for d in _TO_NHWC)
+            self.emit("transpose", (), (now,), perm=_TO_NCHW, dtype=dtype)
 
     def emit(self, op: str, nodes: Sequence[fx.Node], shapes: Sequence[Dims], **attrs: Any) -> None:
-        """Appends a kernel; attributes that are None are left out."""
+        """Appends a kernel; attributes that are None are left out, as is a dtype of fp32."""
+        if nodes and in_int8(nodes[0]):
+            attrs["dtype"] = INT8
         kept = tuple(sorted((k, v) for k, v in attrs.items() if v is not None))
         # In a rewritten network a node says which of the captured one it is a part of.
         names = dict.fromkeys(n.meta.get("origin", n.name) for n in nodes)
@@ -168,7 +178,7 @@ class Walk:
 
     def write(self, nodes: Sequence[fx.Node], layout: Layout, call: int) -> None:
         """Says that `nodes` (fused: all the same tensor) now hold a delegated result."""
-        value = Value(call, inside=True, own=layout)
+        value = Value(call, inside=True, int8=in_int8(nodes[0]), own=layout)
         for node in nodes:
             self._values[node] = value
         self.absorbed.update(nodes[1:])
@@ -185,6 +195,10 @@ class Walk:
     def same(self, node: fx.Node, source: fx.Node) -> None:
         """Says that `node` is `source`: nothing runs."""
         self._values[node] = self._values[source]
+
+    def _rule_of(self, node: fx.Node) -> Rule:
+        # By name too: what torchao's ops are is known only once it is imported.
+        return RULES.get(node.target) or RULES.get(str(node.target)) or RULES["outside"]
 
     def _flows(self, node: fx.Node) -> bool:
         """Whether `node` computes tensors from the network's input (not sizes, not constants)."""

@@ -26,8 +26,9 @@ class Sweep:
     batch_bytes: int
 
 
-def everything(graph: Graph, groups: ChannelGroups) -> tuple[Sweep, ...]:
-    """All that `profile` may ask of a device for `graph`: the probes, then grids and checks."""
+def everything(graph: Graph, groups: ChannelGroups, dtype: str = "fp32") -> tuple[Sweep, ...]:
+    """All that `profile` may ask of a device for `graph`, as it runs there: the probes, then grids
+    and checks."""
     found, full = kernels(graph, groups.extents), groups.full_widths()
     keys: dict[KernelKey, None] = {}
     for tile in CANDIDATES:
@@ -39,7 +40,7 @@ def everything(graph: Graph, groups: ChannelGroups) -> tuple[Sweep, ...]:
     parts = {group.name: group.parts for group in groups.groups}
     keys.update(dict.fromkeys(unmeasured(MeasuredCost(found, full, parts, {}, Tiles(1, 1)))))
     weights = sum(weight_bytes(kernel.at(full)) for kernel in found)
-    first = tuple(key for sweep in probes() for key in sweep)
+    first = tuple(key for sweep in probes(dtype) for key in sweep)
     return (
         Sweep(first, FEWEST_BATCH_BYTES),
         Sweep(tuple(keys), max(weights, FEWEST_BATCH_BYTES)),

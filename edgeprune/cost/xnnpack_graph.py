@@ -15,9 +15,12 @@ from edgeprune.cost.shapes import Shape
 
 FLOAT_BYTES = 4
 NO_VALUE = 0xFFFFFFFF
+FP32, INT8, CHANNELS_INT8, CHANNELS_INT32 = 1, 3, 6, 7
+"""`XNNDatatype`: floats; bytes with one scale; weights and biases with one for each channel."""
+BYTES = {FP32: FLOAT_BYTES, INT8: 1, CHANNELS_INT8: 1, CHANNELS_INT32: 4}
 KEEP_DIMS = 0x40
 _NO_OFFSET = 0xFFFFFFFFFFFFFFFF
-_FP32 = 1
+_SCALE = 1 / 128
 _EXTERNAL_INPUT, _EXTERNAL_OUTPUT = 1, 2
 _HEADER = 32
 _ACTIVATIONS = {
@@ -28,9 +31,15 @@ _ACTIVATIONS = {
 
 @dataclass
 class Graph:
-    """An XNNGraph while it is written: its values and nodes, as the schema spells them."""
+    """An XNNGraph while it is written: its values and nodes, as the schema spells them.
+
+    `read` and `written` are the `XNNDatatype`s of its inputs and its output. All numbers in int8
+    have one scale: what they stand for does not change the time.
+    """
 
     name: str
+    read: int = FP32
+    written: int = FP32
     values: list[dict[str, Any]] = field(default_factory=list)
     nodes: list[dict[str, Any]] = field(default_factory=list)
     constants: list[dict[str, Any]] = field(default_factory=list)
@@ -40,19 +49,20 @@ class Graph:
     def input(self, dims: Sequence[int]) -> int:
         """A tensor that the program passes in; its id."""
         self.inputs.append(tuple(dims))
-        return self._value(dims, external=len(self.inputs) - 1, flags=_EXTERNAL_INPUT)
+        return self._value(dims, self.read, external=len(self.inputs) - 1, flags=_EXTERNAL_INPUT)
 
     def result(self, dims: Sequence[int]) -> int:
         """The tensor that the program gets back; declared after all inputs; its id."""
         self.output = tuple(dims)
-        return self._value(dims, external=len(self.inputs), flags=_EXTERNAL_OUTPUT)
+        return self._value(dims, self.written, external=len(self.inputs), flags=_EXTERNAL_OUTPUT)
 
-    def weights(self, dims: Sequence[int]) -> int:
-        """A constant tensor; its id."""
-        key = f"{self.name}.{len(self.constants)}"
-        size = prod(dims) * FLOAT_BYTES
-        self.constants.append({"offset": _NO_OFFSET, "size": size, "named_key": key})
-        return self._value(dims, constant=len(self.constants))
+    def weights(self, dims: Sequence[int], channel: int = 0) -> int:
+        """A constant tensor, its output channels along dimension `channel`; its id."""
+        return self._constant(dims, FP32 if self.read == FP32 else CHANNELS_INT8, channel)
+
+    def bias(self, channels: int) -> int:
+        """A constant number for each output channel; the tensor's id."""
+        return self._constant((channels,), FP32 if self.read == FP32 else CHANNELS_INT32, 0)
 
     def node(self, kind: str, activation: str | None = None, **fields: Any) -> None:
         """Appends a node; `activation` is fused into it."""
@@ -63,11 +73,24 @@ class Graph:
             )
         self.nodes.append(node)
 
+    def _constant(self, dims: Sequence[int], datatype: int, channel: int) -> int:
+        key = f"{self.name}.{len(self.constants)}"
+        size = prod(dims) * BYTES[datatype]
+        self.constants.append({"offset": _NO_OFFSET, "size": size, "named_key": key})
+        return self._value(dims, datatype, constant=len(self.constants), channel=channel)
+
     def _value(
-        self, dims: Sequence[int], *, external: int = NO_VALUE, flags: int = 0, constant: int = 0
+        self,
+        dims: Sequence[int],
+        datatype: int,
+        *,
+        external: int = NO_VALUE,
+        flags: int = 0,
+        constant: int = 0,
+        channel: int = 0,
     ) -> int:
         tensor = {
-            "datatype": _FP32,
+            "datatype": datatype,
             "num_dims": len(dims),
             "dims": list(dims),
             "constant_buffer_idx": constant,
@@ -75,7 +98,7 @@ class Graph:
             "flags": flags,
             "id_out": len(self.values),
         }
-        self.values.append({"xvalue_union": ("XNNTensorValue", tensor)})
+        self.values.append({"xvalue_union": _typed(tensor, channel)})
         return len(self.values) - 1
 
     def to_bytes(self) -> bytes:
@@ -92,6 +115,20 @@ class Graph:
                 "constant_data": [{"offset": 0, "size": 0, "named_key": ""}, *self.constants],
             }
         )
+
+
+def _typed(tensor: dict[str, Any], channel: int) -> tuple[str, dict[str, Any]]:
+    """A member of the schema's union of values: with its scales, where it has some."""
+    if tensor["datatype"] == FP32:
+        return "XNNTensorValue", tensor
+    scales: tuple[str, dict[str, Any]]
+    if tensor["datatype"] == INT8:
+        scales = ("PerTensorQuant", {"scale": _SCALE, "zero_point": 0})
+    else:
+        scale = _SCALE if tensor["datatype"] == CHANNELS_INT8 else _SCALE**2
+        each = [scale] * tensor["dims"][channel]
+        scales = ("PerChannelQuant", {"scale": each, "channel_dim": channel})
+    return "XNNQuantizedTensorValue", {"tensor_value": tensor, "quant_params": scales}
 
 
 def limits(activation: str) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from edgeprune.cost.shapes import Shape, output_shape
-from edgeprune.cost.xnnpack_graph import KEEP_DIMS, Graph
+from edgeprune.cost.xnnpack_graph import FP32, INT8, KEEP_DIMS, Graph
 from edgeprune.records import KernelKey
 
 WEIGHTED = frozenset({"conv", "dwconv", "conv_transpose", "linear"})
@@ -40,8 +40,10 @@ def delegated(op: str) -> bool:
 
 def kernel_graph(key: KernelKey, name: str = "k") -> Graph:
     """The one-node XNNPACK graph of `key`. Raises KeyError where `delegated` says no."""
-    graph = Graph(name)
-    _EMITTERS[key.op](graph, key, dict(key.attrs))
+    attrs = dict(key.attrs)
+    dtype = FP32 if attrs.get("dtype") is None else INT8
+    graph = Graph(name, dtype, dtype)
+    _EMITTERS[key.op](graph, key, attrs)
     return graph
 
 
@@ -88,8 +90,8 @@ def _convolution(graph: Graph, key: KernelKey, attrs: Mapping[str, Any]) -> None
         adjustment_height=adjust[0],
         adjustment_width=adjust[1],
         input1_id=source,
-        filter_id=graph.weights(filters),
-        bias_id=graph.weights((groups * c_out,)),
+        filter_id=graph.weights(filters, 3 if key.op == "dwconv" else 0),
+        bias_id=graph.bias(groups * c_out),
         output_id=graph.result(nhwc(output_shape(key))),
     )
 
@@ -102,7 +104,7 @@ def _linear(graph: Graph, key: KernelKey, attrs: Mapping[str, Any]) -> None:
         attrs.get("activation"),
         input1_id=graph.input(key.shapes[0]),
         filter_id=graph.weights((c_out, key.shapes[0][-1])),
-        bias_id=graph.weights((c_out,)),
+        bias_id=graph.bias(c_out),
         output_id=graph.result(output_shape(key)),
     )
 
@@ -198,6 +200,13 @@ def _clamp(graph: Graph, key: KernelKey, attrs: Mapping[str, Any]) -> None:
 @emitter("leaky_relu")
 def _leaky_relu(graph: Graph, key: KernelKey, attrs: Mapping[str, Any]) -> None:
     _one_to_one(graph, "XNNLeakyReLU", key, attrs, negative_slope=attrs["slope"])
+
+
+@emitter("convert")
+def _convert(graph: Graph, key: KernelKey, attrs: Mapping[str, Any]) -> None:
+    """fp32 to int8, or back."""
+    graph.read, graph.written = (FP32, INT8) if attrs["to"] == "int8" else (INT8, FP32)
+    _one_to_one(graph, "XNNConvert", key, attrs)
 
 
 def _one_to_one(

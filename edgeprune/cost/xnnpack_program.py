@@ -19,14 +19,15 @@ import numpy as np
 
 from edgeprune.cost.pte_parts import aligned, put_together
 from edgeprune.cost.shapes import Shape
-from edgeprune.cost.xnnpack_graph import FLOAT_BYTES, Graph
+from edgeprune.cost.xnnpack_graph import BYTES, FLOAT_BYTES, FP32, INT8, Graph
 from edgeprune.cost.xnnpack_nodes import WEIGHTED, kernel_graph
 from edgeprune.records import KernelKey
 
 _ALIGN = 64
 # XNNPACK may read a little past the end of its inputs (XNN_EXTRA_BYTES, at most 128).
 _SLACK = 256
-_FLOAT = 6
+_SCALAR_TYPES = {FP32: 6, INT8: 1}
+"""ExecuTorch's names for them: FLOAT and CHAR."""
 _RANDOM_FLOATS = 1 << 20
 
 
@@ -61,7 +62,7 @@ def data_floats(graphs: Sequence[Graph]) -> int:
     most = 0
     for graph in graphs:
         weights = max((c["size"] for c in graph.constants), default=0)
-        most = max(most, weights, sum(_placed(shape) for shape in graph.inputs))
+        most = max(most, weights, sum(_placed(shape, graph.read) for shape in graph.inputs))
     return (most + _SLACK) // FLOAT_BYTES
 
 
@@ -84,12 +85,12 @@ def _assemble(
                 buffer_of[place] = len(offsets)
                 offsets.append(place)
             args.append(len(values))
-            values.append(_tensor(shape, constant=buffer_of[place]))
-            place += _placed(shape)
+            values.append(_tensor(shape, graph.read, constant=buffer_of[place]))
+            place += _placed(shape, graph.read)
         args.append(len(values))
         results.append(len(values))
-        values.append(_tensor(graph.output, offset=arena))
-        size = _placed(graph.output) + _ALIGN
+        values.append(_tensor(graph.output, graph.written, offset=arena))
+        size = _placed(graph.output, graph.written) + _ALIGN
         largest = max(largest, arena + size)
         arena += size if separate else 0
         arguments.append(args)
@@ -122,9 +123,11 @@ def _assemble(
     return put_together(program, segments, _ALIGN)
 
 
-def _tensor(shape: Shape, *, constant: int = 0, offset: int | None = None) -> dict[str, Any]:
+def _tensor(
+    shape: Shape, datatype: int, *, constant: int = 0, offset: int | None = None
+) -> dict[str, Any]:
     tensor: dict[str, Any] = {
-        "scalar_type": _FLOAT,
+        "scalar_type": _SCALAR_TYPES[datatype],
         "sizes": list(shape),
         "dim_order": list(range(len(shape))),
         "data_buffer_idx": constant,
@@ -139,5 +142,5 @@ def _tensor(shape: Shape, *, constant: int = 0, offset: int | None = None) -> di
     return {"val": ("Tensor", tensor)}
 
 
-def _placed(shape: Shape) -> int:
-    return aligned(prod(shape) * FLOAT_BYTES, _ALIGN)
+def _placed(shape: Shape, datatype: int) -> int:
+    return aligned(prod(shape) * BYTES[datatype], _ALIGN)

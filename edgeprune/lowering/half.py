@@ -85,7 +85,7 @@ def _check_range(tensors: Any) -> None:
     beyond = [
         name
         for name, x in tensors.items()
-        if x.is_floating_point() and x.numel() and float(x.abs().max()) > largest
+        if x.is_floating_point() and bool(((x.abs() > largest) & x.isfinite()).any())
     ]
     if beyond:
         raise LoweringError(

@@ -38,10 +38,10 @@ def lower_xnnpack(exported: ExportedProgram, target: Target) -> Lowered:
     from executorch.exir import to_edge_transform_and_lower
 
     applied: Mapping[str, int] = {}
-    if applies(target):
-        exported, applied = rewritten(exported)
     if target.dtype == "fp16":
         exported = in_half(exported)
+    if applies(target):
+        exported, applied = rewritten(exported)
     with half_weights():
         edge = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
     return replace(finish(edge), rewrites=applied)

@@ -14,6 +14,7 @@ from edgeprune.cost import profile as profile_here
 from edgeprune.cost.known import KnownRuns
 from edgeprune.cost.runs import KernelRuns, TracedRuns
 from edgeprune.cost.table import CostTable, default_path
+from edgeprune.lowering.in_int8 import as_priced
 from edgeprune.measuring.adb import adb_boards
 from edgeprune.measuring.board import Board, Dropped
 from edgeprune.measuring.onboard import OnBoard
@@ -22,7 +23,6 @@ from edgeprune.measuring.session import Session
 from edgeprune.measuring.ssh import ssh_boards
 from edgeprune.measuring.vela_kernels import VelaRuns
 from edgeprune.records import ChannelGroups, Conditions, Graph, Progress, Target, silent
-from edgeprune.rewrites import as_run
 
 _BOARDS: dict[str, Callable[[Target], Sequence[Board]]] = {"ssh": ssh_boards, "adb": adb_boards}
 
@@ -39,9 +39,9 @@ def profile(
 
     On this host, over ssh or over adb; see `cost.profile`, which this calls, for what is kept and
     what is raised. A target whose runner is "roofline" is estimated, and nothing is executed. Where
-    programs for `target` are rewritten, kernels are those of the rewritten network.
+    programs for `target` are rewritten or in int8, kernels are those of the network that it runs.
     """
-    graph, groups = as_run(graph, groups, target)
+    graph, groups = as_priced(graph, groups, target)
     with kernel_runs(target, progress, table) as runs:
         return profile_here(graph, target, groups, progress=progress, table=table, runs=runs)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from edgeprune.errors import OutputError
+from edgeprune.output import write_atomically
 from edgeprune.records import OnDevice, Report
 from edgeprune.report.convert import device_json, to_json
 from edgeprune.report.page import to_html, to_markdown
@@ -51,7 +51,7 @@ def write_document(data: dict[str, Any], directory: Path) -> None:
         "report.json": dump(data),
     }
     for name, text in texts.items():
-        _replace(directory / name, text)
+        write_atomically(directory / name, partial(_write, text))
 
 
 def read_report(directory: Path) -> dict[str, Any]:
@@ -128,20 +128,5 @@ def _check_version(path: Path, data: Any) -> None:
         raise OutputError(f"{path}: there is no {schema}; this edgeprune reads {SCHEMA}.")
 
 
-def _replace(path: Path, text: str) -> None:
-    temporary: str | None = None
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide a report from colleagues
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise OutputError(
-            f"{path} cannot be written: {error.strerror or error}. "
-            "Choose another directory with -o."
-        ) from error
+def _write(text: str, path: Path) -> None:
+    path.write_text(text, encoding="utf-8", newline="\n")

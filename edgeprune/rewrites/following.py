@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import fx
+from torch import Tensor, fx
+from torch.export import ExportedProgram
 
 from edgeprune.channels.analysis import Analysis, followed
 from edgeprune.channels.core import Value
@@ -43,8 +44,8 @@ _KNOWN: weakref.WeakKeyDictionary[fx.GraphModule, Made | None] = weakref.WeakKey
 
 
 def applies(target: Target) -> bool:
-    """Whether programs for `target` are rewritten: XNNPACK in fp32, unless it says otherwise."""
-    return target.rewrite and (target.backend, target.dtype) == ("xnnpack", "fp32")
+    """Whether programs for `target` are rewritten: XNNPACK in floats, unless it says otherwise."""
+    return target.rewrite and target.backend == "xnnpack" and target.dtype in ("fp32", "fp16")
 
 
 def as_run(graph: Graph, groups: ChannelGroups, target: Target) -> tuple[Graph, ChannelGroups]:
@@ -55,15 +56,21 @@ def as_run(graph: Graph, groups: ChannelGroups, target: Target) -> tuple[Graph, 
     compute, or a part of. Raises LoweringError where the two cannot be brought together.
     """
     made = _known(graph, target)
-    if made is None:
-        return graph, groups
+    return (graph, groups) if made is None else (made.graph, brought_to(made, graph, groups))
+
+
+def brought_to(made: Made, graph: Graph, groups: ChannelGroups) -> ChannelGroups:
+    """`groups` of `graph` with the dimensions of the tensors of `made`, which was made of it.
+
+    Raises LoweringError where the two cannot be brought together.
+    """
     where = _groups_of(made.analysis, groups.groups, graph.name)
     extents = {
         node.name: extents_of(value, where)
         for node, value in made.analysis.held.items()
         if isinstance(value, Value)
     }
-    return made.graph, replace(groups, extents=_agreed(made.graph, extents, graph, groups.extents))
+    return replace(groups, extents=_agreed(made.graph, extents, graph, groups.extents))
 
 
 def rewrites_of(graph: Graph, target: Target) -> Mapping[str, int]:
@@ -83,12 +90,20 @@ def _known(graph: Graph, target: Target) -> Made | None:
 def _made(graph: Graph) -> Made | None:
     if not needed(graph.program.graph):
         return None
-    inputs = graph.example_inputs
-    if graph.dynamic_batch:
-        inputs = tuple(x[:1] for x in inputs)
+    inputs = of_one(graph)
     with quiet(), torch.no_grad():
         program, applied = rewritten(static_program(graph, inputs))
-    made = capture(program, inputs, name=graph.name)
+    return followed_again(graph, program, applied)
+
+
+def of_one(graph: Graph) -> tuple[Tensor, ...]:
+    """The example inputs of `graph`, as a batch of one where its batch is open."""
+    return tuple(x[:1] if graph.dynamic_batch else x for x in graph.example_inputs)
+
+
+def followed_again(graph: Graph, program: ExportedProgram, applied: Mapping[str, int]) -> Made:
+    """`program`, which was made of `graph` for a batch of one, with its channels followed."""
+    made = capture(program, of_one(graph), name=graph.name)
     names = {node.name for node in graph.program.graph.nodes}
     for node in made.program.graph.nodes:
         node.meta["origin"] = _origin(node, names)

@@ -57,7 +57,7 @@ def test_dump_is_json(data: dict[str, object]) -> None:
 
 
 def test_a_directory_that_is_not_there_is_named(report: Report, tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="cannot write"):
         write_report(report, tmp_path / "missing")
 
 
@@ -69,7 +69,7 @@ def test_a_failed_write_keeps_the_old_file(
     def refuse(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("edgeprune.report.files.os.replace", refuse)
+    monkeypatch.setattr("pathlib.Path.replace", refuse)
     with pytest.raises(OutputError, match="No space left"):
         write_report(report, tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["report.md"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,17 +10,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from calls import HERE
+from priced import lowered, priced
 from torch import Tensor, nn
 from torchvision.models import SwinTransformer
 
 from edgeprune.channels import channel_groups
 from edgeprune.cost.kernels import kernels
-from edgeprune.cost.pte_parts import take_apart
-from edgeprune.cost.xnnpack_nodes import kernel_graph
 from edgeprune.graph import capture
-from edgeprune.lowering import lower
 from edgeprune.planning import plan
-from edgeprune.records import ChannelGroups, Graph, KernelKey, Scores, Target
+from edgeprune.records import ChannelGroups, Graph, Scores, Target
 from edgeprune.rewrites import applies, as_run, rewrites_of
 from edgeprune.surgery import prune
 
@@ -104,45 +101,6 @@ def subject(name: str) -> tuple[Graph, ChannelGroups]:
             parameter.uniform_(-1, 1)
     graph = capture(model, (torch.randn(1, 3, 16, 16),), name=name)
     return graph, channel_groups(graph)
-
-
-def signature(node: dict, values: list) -> tuple:
-    """The kind of an XNNPACK node and what it reads and writes: sizes above one, in any order (the
-    compiler may keep what is no image channels-last), without biases."""
-    tensors = {v["xvalue_union"][1].get("id_out", 0): v["xvalue_union"][1] for v in values}
-    kind, fields = node["xnode_union"]
-    ids = [i for f, i in fields.items() if f.endswith("_id") and f != "bias_id" and i != 2**32 - 1]
-    # The format leaves out zeros, and a tensor may have that number.
-    ids += [0] * (not {"input_id", "input1_id"} & set(fields)) + [0] * ("output_id" not in fields)
-    shapes = sorted(sorted(d for d in tensors[i].get("dims", ()) if d != 1) for i in ids)
-    return kind, tuple(map(tuple, shapes))
-
-
-def priced(found: tuple[KernelKey, ...]) -> Counter:
-    counts: Counter = Counter()
-    for key in found:
-        if key.op.startswith("portable:") or key.op == "delegate_call":
-            counts[key.op.partition(":")[0]] += 1
-            continue
-        graph = kernel_graph(key)
-        (node,) = graph.nodes
-        counts[signature(node, graph.values)] += 1
-    return counts
-
-
-def lowered(graph: Graph, target: Target, path: Path) -> Counter:
-    """The nodes of a truly lowered program; views, which are free to us, left out."""
-    parts = take_apart(lower(graph, target, path).path.read_bytes())
-    counts: Counter = Counter()
-    for delegate in parts.graphs:
-        for node in delegate["xnodes"]:
-            if node["xnode_union"][0] != "XNNStaticReshape":
-                counts[signature(node, delegate["xvalues"])] += 1
-    (plan_of,) = parts.program["execution_plan"]
-    for instruction in plan_of["chains"][0]["instructions"]:
-        kind = instruction["instr_args"][0]
-        counts["delegate_call" if kind == "DelegateCall" else "portable"] += 1
-    return counts
 
 
 def half(graph: Graph, groups: ChannelGroups) -> tuple[Graph, dict[str, int]]:

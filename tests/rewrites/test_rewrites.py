@@ -221,7 +221,13 @@ def test_parameters_are_still_the_parameters() -> None:
     assert torch.equal(program.state_dict["0.weight"], names["0.weight"])
 
 
-def test_more_is_on_the_delegate_unless_the_target_asks_for_no_rewriting(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "outside", "close"),
+    [("fp32", {}, 1e-5), ("fp16", {"dim_order_ops._to_dim_order_copy": 2}, 5e-3)],
+)
+def test_more_is_on_the_delegate_unless_the_target_asks_for_no_rewriting(
+    dtype: str, outside: dict[str, int], close: float, tmp_path: Path
+) -> None:
     torch.manual_seed(0)
     x = torch.randn(1, 2, 6, 8)
 
@@ -230,14 +236,15 @@ def test_more_is_on_the_delegate_unless_the_target_asks_for_no_rewriting(tmp_pat
         return F.avg_pool2d(torch.roll(mixed, 2, 3), 3, 1, 1)
 
     graph = capture(Calls(body).eval(), (x,))
-    before = lower(graph, replace(HERE, rewrite=False), tmp_path / "before.pte")
-    after = lower(graph, HERE, tmp_path / "after.pte")
-    assert before.other_ops
+    target = replace(HERE, dtype=dtype)
+    before = lower(graph, replace(target, rewrite=False), tmp_path / "before.pte")
+    after = lower(graph, target, tmp_path / "after.pte")
+    assert len(before.other_ops) > len(outside)
     assert not before.rewrites
-    assert not after.other_ops
+    assert after.other_ops == outside
     assert set(after.rewrites) >= {"attention", "average pooling", "join"}
     (made,) = execute(after, (x.numpy(),))
-    torch.testing.assert_close(torch.from_numpy(made), body(x), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(torch.from_numpy(made), body(x), rtol=close, atol=close)
 
 
 def test_what_cannot_be_rewritten_says_how_to_go_without(monkeypatch: pytest.MonkeyPatch) -> None:
