@@ -12,6 +12,7 @@ from math import prod
 from edgeprune.cost.calibration import Calibration, calibrated
 from edgeprune.cost.curves import Curve, Family, Point, canonical, homes
 from edgeprune.cost.grid import Grid, Tiles, whole_groups
+from edgeprune.cost.int8_nodes import INT8
 from edgeprune.cost.kernels import in_blocks
 from edgeprune.cost.pte_parts import aligned
 from edgeprune.cost.xnnpack_graph import FLOAT_BYTES
@@ -28,6 +29,7 @@ _SEGMENT_BYTES = 128
 # Equal weights are stored once, which matters to networks without training only: all biases zero.
 _FILE_BYTES = 2_000
 _WEIGHTED_BYTES, _PLAIN_BYTES, _CALL_BYTES = 560, 240, 2_000
+_SCALES_BYTES = 525
 
 
 @dataclass(frozen=True)
@@ -185,8 +187,11 @@ def kernel_bytes(key: KernelKey) -> int:
         return 0
     if key.op in WEIGHTED:
         bias = int(dict(key.attrs)["out_channels"]) * FLOAT_BYTES
-        segments = (weight_bytes(key) - bias, bias)
-        return _WEIGHTED_BYTES + sum(aligned(size, _SEGMENT_BYTES) for size in segments)
+        segments, entries = [weight_bytes(key) - bias, bias], _WEIGHTED_BYTES
+        if dict(key.attrs).get("dtype") == INT8:
+            segments += [bias, bias]  # a scale for each channel of the weights, and of the bias
+            entries += _SCALES_BYTES
+        return entries + sum(aligned(size, _SEGMENT_BYTES) for size in segments)
     return _CALL_BYTES if key.op == "delegate_call" else _PLAIN_BYTES
 
 

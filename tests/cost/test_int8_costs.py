@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from edgeprune.channels import channel_groups
 from edgeprune.cost.kernels import kernels
+from edgeprune.cost.model import kernel_bytes
 from edgeprune.cost.xnnpack_program import build_program
 from edgeprune.graph import capture
-from edgeprune.lowering import quantise
+from edgeprune.lowering import lower, quantise
 from edgeprune.lowering.in_int8 import as_run_in_int8
 from edgeprune.measuring.kernels import profile
-from edgeprune.planning import plan
+from edgeprune.planning import Known, by_hand, plan
 from edgeprune.records import ChannelGroups, Graph, KernelKey, Scores, Target
 from edgeprune.surgery import prune
 
@@ -164,3 +165,22 @@ def test_a_network_is_priced_in_int8(subject: tuple[Graph, ChannelGroups], tmp_p
     assert 0 < cost.latency_ms(slim) <= cost.latency_ms(full)
     assert {dict(k.attrs).get("dtype") for k in cost.kernels if k.op == "conv"} == {"int8"}
     assert "hardswish" in {k.op for k in cost.kernels if dict(k.attrs).get("dtype") is None}
+
+
+def test_the_bytes_of_a_program_in_int8_are_known(
+    subject: tuple[Graph, ChannelGroups], tmp_path: Path
+) -> None:
+    """Once those of the whole network are."""
+    graph, groups = subject
+    run, known = as_run_in_int8(graph, groups, IN_INT8)
+    full = groups.full_widths()
+    found = kernels(run, known.extents)
+    sizes = {}
+    for share in (1, 2):
+        widths = {name: width // share for name, width in full.items()}
+        scores = Scores("first", {g.name: np.arange(g.size, 0, -1.0) for g in groups.groups})
+        made = by_hand(Known(graph, groups, scores), widths)
+        path = tmp_path / f"{share}.pte"
+        size = lower(in_int8(prune(graph, made)), IN_INT8, path).size_bytes
+        sizes[share] = size - sum(kernel_bytes(kernel.at(widths)) for kernel in found)
+    assert abs(sizes[2] - sizes[1]) <= 256

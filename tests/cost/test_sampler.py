@@ -80,9 +80,9 @@ def test_a_network_is_profiled_once(tmp_path, monkeypatch):
 
 
 def test_another_target_is_refused(tmp_path):
-    target = replace(load_target("host"), dtype="int8", name="tiny")
+    target = replace(load_target("host"), dtype="fp16", name="tiny")
     graph = capture(nn.Linear(4, 4).eval(), (torch.randn(1, 4),))
-    with pytest.raises(TargetError, match=r"'tiny'.*dtype=int8"):
+    with pytest.raises(TargetError, match=r"'tiny'.*dtype=fp16"):
         profile(graph, target, channel_groups(graph), table=tmp_path / "costs.sqlite")
 
 

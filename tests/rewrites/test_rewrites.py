@@ -223,10 +223,10 @@ def test_parameters_are_still_the_parameters() -> None:
 
 @pytest.mark.parametrize(
     ("dtype", "outside", "close"),
-    [("fp32", {}, 1e-5), ("fp16", {"dim_order_ops._to_dim_order_copy": 2}, 5e-3)],
+    [("fp32", set(), 1e-5), ("fp16", {"dim_order_ops._to_dim_order_copy"}, 5e-3)],
 )
 def test_more_is_on_the_delegate_unless_the_target_asks_for_no_rewriting(
-    dtype: str, outside: dict[str, int], close: float, tmp_path: Path
+    dtype: str, outside: set[str], close: float, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
     x = torch.randn(1, 2, 6, 8)
@@ -241,7 +241,7 @@ def test_more_is_on_the_delegate_unless_the_target_asks_for_no_rewriting(
     after = lower(graph, target, tmp_path / "after.pte")
     assert len(before.other_ops) > len(outside)
     assert not before.rewrites
-    assert after.other_ops == outside
+    assert set(after.other_ops) == outside
     assert set(after.rewrites) >= {"attention", "average pooling", "join"}
     (made,) = execute(after, (x.numpy(),))
     torch.testing.assert_close(torch.from_numpy(made), body(x), rtol=close, atol=close)
