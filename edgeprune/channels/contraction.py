@@ -111,6 +111,8 @@ def convolution(
     """Ids (N, C_in, *) → (N, C_out, *): the weight is (C_out, C_in / groups, *kernel)."""
     groups = rest[3] if len(rest) > 3 else kwargs.get("groups", 1)
     _pin_kernel(flow, weight)
+    # decided once: a grouped convolution that is cut to one channel a group is still a grouped one
+    depthwise = flow.choose(weight.shape[:2] == (groups, 1), "depthwise")
     shape: Shape = flow.node.meta["shape"]
     shape = (x.shape[0], weight.shape[0], *shape[2:])
     if groups == 1:
@@ -120,7 +122,7 @@ def convolution(
         out = weight_ids(weight, 0)
         _own(flow, bias, out)
         label = None if out is None else Label(spread(out, 1, shape))
-    elif weight.shape[:2] == (groups, 1):
+    elif depthwise:
         label, others = _depthwise(flow, x, weight, bias, shape)
     else:
         label, others = _grouped(flow, x, weight, bias, groups, shape)

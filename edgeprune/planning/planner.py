@@ -75,14 +75,15 @@ class Planner:
     def within(self, limits: Limits) -> Chosen:
         """The most importance kept within `limits`, or the lowest latency where they ask for an
         importance only. Raises BudgetError where nothing fits, with what could be had."""
-        tight = limits
+        tight, seconds = limits, 0.0
         for _ in range(_TRIES):
             chosen = self._solved(tight)
+            seconds += chosen.proof.seconds
             if not limits.exceeded(chosen.usage):
-                return chosen
+                break
             # tables that round sums are off by a little: ask for as much less
             tight = _tightened(tight, limits, chosen.usage)
-        return chosen
+        return replace(chosen, proof=replace(chosen.proof, seconds=seconds))
 
     def usage(self, widths: Widths, limits: Limits | None = None) -> Usage:
         """What a network takes, as the cost model predicts it; memory where `limits` have it."""

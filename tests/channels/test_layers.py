@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 from edgeprune import prune
+from edgeprune.planning import plan
 from edgeprune.plans import Plan
 
 Made = tuple[nn.Module, Tensor]
@@ -274,3 +275,27 @@ def test_any_convolution(seed: int, groups: int, out: int, kernel: int, transpos
     layer = nn.ConvTranspose2d if transposed else nn.Conv2d
     model, x = after(layer(12, groups * out, kernel, groups=groups), groups * out)
     check(model, x, seeds=range(seed, seed + 2))
+
+
+class Excited(nn.Module):
+    """A grouped convolution whose outputs are scaled by what is made of them (RegNetY)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.mix = conv(3, 12, 1), conv(12, 24, 3, groups=2)
+        self.scale, self.head = conv(24, 24, 1), conv(24, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.mix(self.stem(x)))
+        return self.head(x * torch.sigmoid(self.scale(x.mean((2, 3), keepdim=True))))
+
+
+@pytest.mark.parametrize("inside", [1, 2])
+@pytest.mark.parametrize("outside", [1, 3])
+def test_a_grouped_convolution_cut_to_one_channel_a_group_is_still_one(
+    inside: int, outside: int
+) -> None:
+    checked = captured(Excited(), image())
+    assert checked.groups.full_widths() == {"stem": 6, "mix": 12}
+    made = plan(checked.graph, checked.groups, keep={"stem": inside, "mix": outside})
+    assert checked.error(made, torch.randn(2, *image().shape[1:], dtype=torch.float64)) < EXACT
