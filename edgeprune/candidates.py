@@ -29,12 +29,22 @@ from edgeprune.surgery import prune
 
 @dataclass(frozen=True)
 class Baseline:
-    """The full network's program, its measured latency, and how long lowering it took."""
+    """The full network's program, its measured latency, and how long lowering it took.
+
+    `as_priced` are milliseconds and bytes of the full network in the data type of the programs to
+    be made, whose costs are known, where the baseline has another: in int8, beside one in fp32.
+    """
 
     path: Path
     latency_ms: float
     size_bytes: int
     lowering_s: float = 0.0
+    as_priced: tuple[float, int] | None = None
+
+    @property
+    def known(self) -> tuple[float, int]:
+        """Milliseconds and bytes of the full network that costs are of."""
+        return self.as_priced or (self.latency_ms, self.size_bytes)
 
 
 @dataclass(frozen=True)

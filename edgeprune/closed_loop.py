@@ -178,7 +178,8 @@ class _Loop:
     def close(self, cost: CostModel) -> Found:
         full, baseline = self.known.sizes, self.programs.baseline
         cost = cost.with_blocks(self.known.blocks.known)
-        cost = cost.corrected(full, baseline.latency_ms).size_corrected(full, baseline.size_bytes)
+        whole_ms, whole_bytes = baseline.known
+        cost = cost.corrected(full, whole_ms).size_corrected(full, whole_bytes)
         planner = planner_for(self.known, cost)
         limit_ms = self.limit_ms
         asked_ms = None if limit_ms is None else limit_ms * AIM

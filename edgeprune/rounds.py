@@ -36,23 +36,24 @@ def early_rounds(
         return cut, told
     full, teacher = cut.left, cut.current
     cost, baseline = known
+    widths = full.full_widths()
 
     def limits() -> list[list[float | None]]:
         base = stages.measured_baseline(work, baseline)
-        budget = work.options.budget
+        budget, (first, most) = work.options.budget, base.known
         final = latency_limit(budget, base.latency_ms)
         latency: list[float | None] = [None] * rounds
         if final is not None:
-            latency = [*schedule(base.latency_ms, final * AIM, rounds)]
+            latency = [*schedule(first, final * AIM, rounds)]
         size: list[float | None] = [None] * rounds
         if budget.size_bytes is not None:
-            size = [*schedule(base.size_bytes, budget.size_bytes, rounds)]
-        return [[base.latency_ms], latency, size]
+            size = [*schedule(most, budget.size_bytes, rounds)]
+        return [[first, most], latency, size]
 
-    (base_ms,), latency, size = work.run.stage("schedule", list[list[float | None]], limits)
-    assert base_ms is not None
-    widths = full.full_widths()
-    cost = cost.corrected(widths, base_ms).size_corrected(widths, baseline.size_bytes)
+    (first, most), latency, size = work.run.stage("schedule", list[list[float | None]], limits)
+    assert first is not None
+    assert most is not None
+    cost = cost.corrected(widths, first).size_corrected(widths, int(most))
     asked = [
         Limits(ms, None if most is None else int(most), work.options.floor)
         for ms, most in zip(latency, size, strict=True)

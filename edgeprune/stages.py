@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -191,10 +192,17 @@ def lower_baseline(work: Work, graph: Graph) -> Artifact:
 def profile_costs(work: Work, graph: Graph, groups: ChannelGroups) -> CostModel:
     """The cost of every kernel of the program that is to be made; kept in the user's table, so a
     second time takes a second."""
-    target = work.final_target
-    if target.backend != "xnnpack":
-        target = replace(work.options.target, rewrite=applies(target))
+    target = _priced_as(work)
     return ranks.first_before_others(lambda: profile(graph, target, groups, progress=work.progress))
+
+
+def _priced_as(work: Work) -> Target:
+    """The target whose kernels are priced: that of the final program, where kernels are measured
+    in its data type."""
+    final = work.final_target
+    if final.backend == "xnnpack":
+        return final
+    return replace(work.options.target, rewrite=applies(final))
 
 
 def score_channels(work: Work, cut: Standing) -> Scores | None:
@@ -251,11 +259,20 @@ def known_of(work: Work, cut: Standing, scores: Scores) -> Known:
 
 
 def measured_baseline(work: Work, baseline: Artifact) -> Baseline:
-    """The full network's program with its latency."""
-    target = work.options.target
+    """The full network's program with its latency; where costs are of another data type than it
+    has, with what the network takes in that one."""
+    target, priced = work.options.target, _priced_as(work)
     work.progress("measure baseline", 0, 0, target.name)
-    (measured,) = compare([baseline], target, Effort(processes=2), work.progress)
-    return Baseline(baseline.path, measured.median_ms, baseline.size_bytes, baseline.seconds)
+    effort = Effort(processes=2)
+    (measured,) = compare([baseline], target, effort, work.progress)
+    found = Baseline(baseline.path, measured.median_ms, baseline.size_bytes, baseline.seconds)
+    if priced.dtype == target.dtype:
+        return found
+    work.progress("measure baseline", 0, 0, f"{target.name}, {priced.dtype}")
+    with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
+        whole = lower_for_latency(work.graph, priced, Path(folder) / "whole.pte")
+        (other,) = compare([whole], priced, effort, work.progress)
+    return replace(found, as_priced=(other.median_ms, whole.size_bytes))
 
 
 def _blocks(work: Work, graph: Graph) -> Blocks:
