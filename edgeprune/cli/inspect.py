@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -170,10 +171,14 @@ def _kernels_table(groups: ChannelGroups, costs: CostModel) -> Table:
     table.add_column("input shapes", overflow="fold")
     table.add_column("us", justify="right")
     table.add_column("share", justify="right")
-    for kernel, us in zip(costs.kernels, times, strict=True):
+    # calls of the delegate come last, one for each piece that the network is cut into
+    priced = zip(costs.kernels, times, strict=True)
+    for kernel, alike in groupby(priced, key=lambda pair: pair[0]):
+        found = [us for _, us in alike]
+        name = kernel.op if len(found) == 1 else f"{len(found)} x {kernel.op}"
         shapes = ", ".join("x".join(map(str, shape)) for shape in kernel.at(widths).shapes)
         at = kernel.nodes[0] if kernel.nodes else ""
-        table.add_row(kernel.op, at, shapes, f"{us:.1f}", f"{100 * us / total:.1f} %")
+        table.add_row(name, at, shapes, f"{sum(found):.1f}", f"{100 * sum(found) / total:.1f} %")
     return table
 
 

@@ -15,7 +15,7 @@ from edgeprune.planning.levels import Choices
 from edgeprune.planning.limits import Blocks, Limits, Rules, Usage
 from edgeprune.planning.macs import kernel_macs
 from edgeprune.planning.memory import Moment, peak_bytes
-from edgeprune.planning.problem import Problem
+from edgeprune.planning.problem import Levels, Problem
 from edgeprune.planning.reachable import out_of_reach
 from edgeprune.planning.solve import TIME_LIMIT, OutOfReach, Solution, Solver
 from edgeprune.planning.tabulate import QUANTITIES, Tabulated, tabulated
@@ -76,9 +76,11 @@ class Planner:
         """The most importance kept within `limits`, or the lowest latency where they ask for an
         importance only. Raises BudgetError where nothing fits, with what could be had."""
         tight, seconds = limits, 0.0
+        starts: tuple[Levels, ...] = ()
         for _ in range(_TRIES):
-            chosen = self._solved(tight)
+            chosen, levels = self._solved(tight, starts)
             seconds += chosen.proof.seconds
+            starts = (levels,)
             if not limits.exceeded(chosen.usage):
                 break
             # tables that round sums are off by a little: ask for as much less
@@ -104,11 +106,11 @@ class Planner:
 
     # --- solving --------------------------------------------------------------------------
 
-    def _solved(self, limits: Limits) -> Chosen:
+    def _solved(self, limits: Limits, starts: tuple[Levels, ...]) -> tuple[Chosen, Levels]:
         table = self._table(limits)
         watched: list[Moment] = []
         while True:
-            solution, problem = self._solution(table, limits, watched)
+            solution, problem = self._solution(table, limits, watched, starts)
             widths = {**problem.widths(solution.levels), **self.gone}
             usage = self.usage(widths, limits)
             most = limits.memory_bytes
@@ -124,16 +126,20 @@ class Planner:
             solution.how,
             (*table.notes, *(_STOPPED if solution.gap else ())),
         )
-        return Chosen(widths, usage, proof)
+        return Chosen(widths, usage, proof), solution.levels
 
     def _solution(
-        self, table: Tabulated, limits: Limits, watched: list[Moment]
+        self,
+        table: Tabulated,
+        limits: Limits,
+        watched: list[Moment],
+        starts: tuple[Levels, ...],
     ) -> tuple[Solution, Problem]:
         watched_table = table.watching(watched)
         problem = watched_table.problem
         goal = self._goal(watched_table, limits, len(watched))
         try:
-            return Solver(problem).solve(goal, self.time_limit), problem
+            return Solver(problem, starts).solve(goal, self.time_limit), problem
         except OutOfReach as found:
             raise BudgetError(out_of_reach(self, limits, found.proven)) from None
 

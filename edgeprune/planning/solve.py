@@ -71,7 +71,7 @@ class Solver:
 
     problem: Problem
     starts: tuple[Levels, ...] = ()
-    """Solutions that somebody else found: tried first, and improved."""
+    """Solutions that somebody else found: they are improved, and no others."""
 
     @cached_property
     def order(self) -> Order:
@@ -112,7 +112,7 @@ class Solver:
         outside = [item for item in known if not goal.allows(item[1])]
         inside.sort(key=lambda item: (-goal.value(item[1]), item[0]))
         outside.sort(key=lambda item: (excess(item[1]), item[0]))
-        starts = [levels for levels, _ in (*inside[:_STARTS], *outside[:_STARTS])]
+        starts = [*given] or [levels for levels, _ in (*inside[:_STARTS], *outside[:_STARTS])]
         top = polished(self.problem, goal, starts, until)
         if inside:  # even where there was no time to climb
             levels, taken = inside[0]
