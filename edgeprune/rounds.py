@@ -40,20 +40,21 @@ def early_rounds(
 
     def limits() -> list[list[float | None]]:
         base = stages.measured_baseline(work, baseline)
-        budget, (first, most) = work.options.budget, base.known
+        budget, (whole_ms, whole_bytes) = work.options.budget, base.known
         final = latency_limit(budget, base.latency_ms)
         latency: list[float | None] = [None] * rounds
         if final is not None:
-            latency = [*schedule(first, final * AIM, rounds)]
+            latency = [*schedule(whole_ms, final * AIM, rounds)]
         size: list[float | None] = [None] * rounds
         if budget.size_bytes is not None:
-            size = [*schedule(most, budget.size_bytes, rounds)]
-        return [[first, most], latency, size]
+            size = [*schedule(whole_bytes, budget.size_bytes, rounds)]
+        return [[whole_ms, whole_bytes], latency, size]
 
-    (first, most), latency, size = work.run.stage("schedule", list[list[float | None]], limits)
-    assert first is not None
-    assert most is not None
-    cost = cost.corrected(widths, first).size_corrected(widths, int(most))
+    whole, latency, size = work.run.stage("schedule", list[list[float | None]], limits)
+    whole_ms, whole_bytes = whole
+    assert whole_ms is not None
+    assert whole_bytes is not None
+    cost = cost.corrected(widths, whole_ms).size_corrected(widths, int(whole_bytes))
     asked = [
         Limits(ms, None if most is None else int(most), work.options.floor)
         for ms, most in zip(latency, size, strict=True)

@@ -85,8 +85,10 @@ def lower_stage(run: Run) -> None:
     """Two true programs of each network, three where two do not tell its groups apart."""
     for model in run.models:
         what = subject(model)
-        wanted = {number: str(number) for number in TRUE[: 1 + len(telling_widths(what.groups))]}
-        if run.dtype != "fp32":
+        if run.dtype == "fp32":
+            numbers = TRUE[: 1 + len(telling_widths(what.groups))]
+            wanted = {number: str(number) for number in numbers}
+        else:
             wanted = {FULL: str(FULL)} | {number: f"plan{number}" for number in run.plans}
         for number, name in wanted.items():
             if not (run.folder(model) / f"{name}.json").exists():

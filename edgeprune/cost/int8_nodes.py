@@ -69,8 +69,3 @@ def is_quantise(node: fx.Node) -> bool:
 def stored(node: fx.Node) -> fx.Node:
     """The constant behind a dequantised one; `node` where that is not what it is."""
     return node.all_input_nodes[0] if str(node.target) in _DEQUANTISE else node
-
-
-def ends_in_int8(node: fx.Node) -> bool:
-    """Whether `node` is an activation that goes with an op in int8."""
-    return node.target in _ACTIVATIONS and in_int8(node.all_input_nodes[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import fx
 
-from edgeprune.cost.int8_nodes import DEQUANTISE, INT8, QUANTISE, ends_in_int8, in_int8
+from edgeprune.cost.int8_nodes import DEQUANTISE, INT8, QUANTISE, in_int8
 from edgeprune.cost.walk import Walk, rule
 
 
@@ -20,7 +20,7 @@ def quantise(walk: Walk, node: fx.Node) -> None:
 @rule(DEQUANTISE)
 def dequantise(walk: Walk, node: fx.Node) -> None:
     source = walk.source(node)
-    if all(in_int8(user) or ends_in_int8(user) for user in node.users):
+    if all(in_int8(user) for user in node.users):
         walk.same(node, source)
     else:
         _convert(walk, node, to="fp32")

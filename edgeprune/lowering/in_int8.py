@@ -10,14 +10,11 @@ from __future__ import annotations
 import weakref
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
-import torch
 from torch import fx
 
 from edgeprune.cost.int8_nodes import DEQUANTISE, QUANTISE
-from edgeprune.lowering.backends import ready_backend
-from edgeprune.lowering.quantising import INT8, plain
+from edgeprune.lowering.quantising import INT8, simulated
 from edgeprune.quiet import quiet
 from edgeprune.records import ChannelGroups, Extent, Graph, Target
 from edgeprune.rewrites import as_run
@@ -53,15 +50,12 @@ def as_run_in_int8(
 
 
 def _marked(graph: Graph, target: Target) -> tuple[Made, fx.GraphModule]:
-    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
-
-    quantizer: Any = ready_backend(target).quantizer
-    with quiet(), torch.no_grad():
-        program = static_program(graph, of_one(graph))
-        made = followed_again(graph, program, {})
-        prepared = prepare_pt2e(program.module(check_guards=False), quantizer(target))
-        prepared(*of_one(graph))
-        marked = plain(convert_pt2e(prepared))
+    inputs = of_one(graph)
+    with quiet():
+        program = static_program(graph, inputs)
+    made = followed_again(graph, program, {})
+    module = program.module(check_guards=False)
+    marked = simulated(graph.name, target, lambda backend: module, [inputs])
     twins = {node.name: node for node in made.graph.program.graph.nodes}
     for node in marked.graph.nodes:
         node.meta["origin"] = twins[node.name].meta["origin"] if node.name in twins else None

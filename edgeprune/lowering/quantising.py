@@ -8,7 +8,7 @@ that the backend's partitioner knows. Weights are symmetric per channel, activat
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,19 @@ def quantise(graph: Graph, target: Target, samples: Iterable[Tensor]) -> Graph:
     graph does, and is only good for evaluation and `lower`. The graph is not changed. Raises
     LoweringError where the backend has no quantizer, there is no sample, or upstream refuses.
     """
+    batches = ((batch,) for batch in samples)
+    made = simulated(graph.name, target, lambda backend: exported_again(graph, backend), batches)
+    return replace(graph, program=made, masks={})
+
+
+def simulated(
+    name: str,
+    target: Target,
+    export: Callable[[Backend], Any],
+    batches: Iterable[tuple[Tensor, ...]],
+) -> fx.GraphModule:
+    """The module that `export` makes for the backend of `target`, in simulated int8, calibrated on
+    `batches` of its inputs. Raises as `quantise` does, for the network `name`."""
     import torch
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
@@ -44,18 +57,18 @@ def quantise(graph: Graph, target: Target, samples: Iterable[Tensor]) -> Graph:
     seen = 0
     with quiet(), torch.no_grad():
         try:
-            prepared = prepare_pt2e(exported_again(graph, backend), backend.quantizer(target))
-            for batch in samples:
-                prepared(batch)
+            prepared = prepare_pt2e(export(backend), backend.quantizer(target))
+            for batch in batches:
+                prepared(*batch)
                 seen += 1
             converted = convert_pt2e(prepared) if seen else None
         except Exception as error:
             raise LoweringError(
-                f"{graph.name!r} could not be quantised for {backend.name}: {reason_of(error)}"
+                f"{name!r} could not be quantised for {backend.name}: {reason_of(error)}"
             ) from error
     if converted is None:
-        raise LoweringError(f"{graph.name!r}: int8 needs samples to be calibrated on, got none")
-    return replace(graph, program=plain(converted), masks={})
+        raise LoweringError(f"{name!r}: int8 needs samples to be calibrated on, got none")
+    return plain(converted)
 
 
 def quantised_before(target: Target) -> bool:
