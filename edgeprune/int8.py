@@ -18,7 +18,7 @@ from edgeprune.findings import outcome
 from edgeprune.lowering import quantise, runs_here
 from edgeprune.lowering.rounding import fake_quantised, int8_of
 from edgeprune.measuring import execute
-from edgeprune.mending import trained
+from edgeprune.mending import Teacher, trained
 from edgeprune.records import Artifact, FitOptions, Graph, Metric, Recipe
 from edgeprune.recovery.recipes import resolved
 from edgeprune.recovery.samples import calibration_inputs
@@ -61,7 +61,7 @@ def quantised(work: Work, graph: Graph, teacher: Graph) -> tuple[Graph, Metric |
     if work.options.quantize == "qat":
         rounded = fake_quantised(graph, work.final_target, given)
         stage = ("train int8", ".train-int8.safetensors")
-        rounded, training = trained(work, stage, rounded, _recipe(work, graph), teacher)
+        rounded, training = trained(work, stage, rounded, _recipe(work, graph), Teacher(teacher))
         made, told["train int8"] = int8_of(rounded), outcome(training)
     else:
         made = quantise(graph, work.final_target, given)

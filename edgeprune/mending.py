@@ -16,6 +16,7 @@ from edgeprune.data import Data, evaluate
 from edgeprune.findings import Training
 from edgeprune.output import write_atomically
 from edgeprune.records import Graph, Metric, Recipe
+from edgeprune.recovery.features import Match
 from edgeprune.recovery.norms import norms
 from edgeprune.recovery.reconstruction import Effort, Reconstructed, reconstruct
 from edgeprune.recovery.session import TrainingSession
@@ -43,6 +44,14 @@ class Cut:
     positions: Positions
     metric: Metric | None
     of: str = ""
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A network that another one learns from, and which tensors they have in common."""
+
+    graph: Graph
+    matches: tuple[Match, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,7 +140,7 @@ def _reconstruction(work: Work, cut: Cut) -> tuple[Graph, Mended]:
 _STAGES = {"statistics": _statistics, "reconstruct": _reconstruction}
 
 
-def recover(work: Work, pruned: Graph, teacher: Graph) -> tuple[Graph, Training | None]:
+def recover(work: Work, pruned: Graph, teacher: Teacher) -> tuple[Graph, Training | None]:
     """weights.safetensors: fine-tuned with the full network as teacher, where there is data."""
     if work.data is None or not work.options.recipe.epochs:
         save_weights(work, "weights.safetensors", pruned)
@@ -145,7 +154,7 @@ def trained(
     stage: tuple[str, str],
     graph: Graph,
     recipe: Recipe,
-    teacher: Graph | None = None,
+    teacher: Teacher | None = None,
 ) -> tuple[Graph, Training]:
     """`graph` with the weights that training gave it; `stage` is its name and its weights file."""
     data, (name, kept) = _data(work), stage
@@ -155,8 +164,9 @@ def trained(
         session = TrainingSession(
             path=checkpoint, key=weights_key(graph), progress=work.progress, stage=name
         )
-        module = None if teacher is None else teacher.program
-        tuned = train(graph, data, recipe, teacher=module, session=session)
+        module = None if teacher is None else teacher.graph.program
+        matches = () if teacher is None else teacher.matches
+        tuned = train(graph, data, recipe, teacher=module, matches=matches, session=session)
         save_weights(work, kept, tuned.graph)
         epochs = len(tuned.history) - 1
         return Training(tuned.history[0].metric, tuned.metric, epochs, tuned.notes)

@@ -18,10 +18,11 @@ from edgeprune.iterative import positions_left, standing
 from edgeprune.measuring import speedup
 from edgeprune.models import LoadedModel
 from edgeprune.records import FitOptions, Progress, Report, silent
+from edgeprune.recovery.features import matches
 from edgeprune.report import write_report
 from edgeprune.rounds import early_rounds
 from edgeprune.sparsity import sparsify
-from edgeprune.surgery import prune
+from edgeprune.surgery import kept_positions, prune
 from edgeprune.travelling import Parcel, travel
 
 
@@ -58,7 +59,8 @@ def fit(
         pruned = sparsify(pruned, plan.sparsity)
         reached = stages.check(work, "zeros", pruned)
     reached_untrained = reached
-    pruned, training = mending.recover(work, pruned, graph)
+    same = matches(graph, pruned, kept_positions(cut.whole, plan))
+    pruned, training = mending.recover(work, pruned, mending.Teacher(graph, same))
     final, in_int8, quantised = int8.quantised(work, pruned, graph)
     artifact = stages.lower_pruned(work, pruned, final)
 

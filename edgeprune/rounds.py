@@ -14,9 +14,10 @@ from edgeprune.iterative import Standing, cut_further, positions_left, schedule
 from edgeprune.planning import Limits, plan_within
 from edgeprune.plans import Plan
 from edgeprune.records import Artifact, CostModel, Graph, Metric
+from edgeprune.recovery.features import matches
 from edgeprune.scoring import score
 from edgeprune.stages import Work
-from edgeprune.surgery import prune
+from edgeprune.surgery import kept_positions, prune
 
 Known = dict[str, tuple[Metric | None, str]]
 
@@ -67,7 +68,8 @@ def early_rounds(
         metric = stages.check(work, f"cut {of}", current)
         this = mending.Cut(cut.current, current, positions_left(cut, plan), metric, f" {of}")
         current, _, mended = mending.mend(work, this)
-        current, training = _recovered(work, number, current, teacher)
+        same = matches(teacher, current, kept_positions(cut.whole, plan))
+        current, training = _recovered(work, number, current, mending.Teacher(teacher, same))
         kept, all_of = sum(plan.widths().values()), sum(plan.sizes.values())
         told |= {
             f"plan {of}": (None, f"{kept} of {all_of} channels, {_predicted(plan)}"),
@@ -100,7 +102,7 @@ def _planned(
 
 
 def _recovered(
-    work: Work, number: int, current: Graph, teacher: Graph
+    work: Work, number: int, current: Graph, teacher: mending.Teacher
 ) -> tuple[Graph, findings.Training | None]:
     """Short training: the recipe's epochs, shared among the rounds, one at least."""
     recipe = work.options.recipe

@@ -52,6 +52,7 @@ from edgeprune.records import (
     Scores,
     Target,
 )
+from edgeprune.recovery.recipes import check_recipe
 from edgeprune.rewrites import applies
 from edgeprune.run import Run
 from edgeprune.scoring import score, score_blocks
@@ -108,6 +109,7 @@ def loaded(model: LoadedModel | nn.Module, data: Data | None) -> LoadedModel:
 def begin(model: LoadedModel, data: Data | None, options: FitOptions, progress: Progress) -> Work:
     """Capture the model and open the run's directory, continuing what it holds."""
     ready_backend(options.target)  # before anything that takes long
+    check_recipe(options.recipe)
     check_reached(options.target)
     options = replace(options, budget=_within(options.budget, options.target))
     if quantised_before(options.target):  # its baseline is the network as it came, in fp32

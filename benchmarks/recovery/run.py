@@ -30,6 +30,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from edgeprune.data import Data, epoch_batches, evaluate
 from edgeprune.records import Graph, Recipe
+from edgeprune.recovery.features import matches
 from edgeprune.recovery.reconstruction import Effort, reconstruct
 from edgeprune.recovery.session import TrainingSession
 from edgeprune.recovery.statistics import recompute_statistics
@@ -144,7 +145,15 @@ class Steps:
             **{name: float(value) for name, value in settings.items()},
         )
         session = TrainingSession(self.checkpoint(row), progress=tell)
-        done = train(start, self.data, recipe, teacher=self.made.full.program, session=session)
+        full = self.made.full
+        done = train(
+            start,
+            self.data,
+            recipe,
+            teacher=full.program,
+            matches=matches(full, self.made.small, self.made.positions or {}),
+            session=session,
+        )
         curve = [round(e.metric.value, 2) for e in done.history]
         return done.graph, {"validation": done.metric.value, "curve": curve, "notes": done.notes}
 

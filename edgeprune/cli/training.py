@@ -41,6 +41,30 @@ PatienceOption = Annotated[
     int,
     typer.Option(metavar="N", min=0, help="Stop after N epochs without a better metric; 0: never."),
 ]
+DistillOption = Annotated[
+    float,
+    typer.Option(
+        metavar="SHARE", min=0, max=1, help="The full network's share of the loss as a teacher."
+    ),
+]
+TemperatureOption = Annotated[
+    float, typer.Option(metavar="T", help="What the scores of both are divided by for that.")
+]
+FeaturesOption = Annotated[
+    float,
+    typer.Option(
+        metavar="WEIGHT",
+        min=0,
+        help="Of matching tensors inside the full network, beside the loss; 0: none.",
+    ),
+]
+SmoothingOption = Annotated[
+    float, typer.Option(metavar="SHARE", help="Label smoothing, as 0.1; 0 for none.")
+]
+DecayOption = Annotated[
+    float | None,
+    typer.Option(metavar="DECAY", help="Weight decay; by default what fits the network."),
+]
 StatisticsOption = Annotated[
     bool,
     typer.Option(

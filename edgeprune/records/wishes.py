@@ -45,7 +45,8 @@ class Metric:
 class Recipe:
     """How to train. None leaves a choice to the network (`recovery.recipes` says which).
 
-    Rates are for the batch size given; `distill` is the teacher's share of the loss. The gradients
+    Rates are for the batch size given; `distill` is the teacher's share of the loss, `features` the
+    weight of the difference from tensors inside the teacher beside it, 0 for none. The gradients
     of `accumulate` batches make one update. `ema` is the decay of the averaged weights that are
     judged and kept in place of the last ones, 0 for none. `patience` is after how many epochs
     without a better validation metric training stops, 0 for never. `precision` is that of the
@@ -60,6 +61,7 @@ class Recipe:
     warmup: float = 0.1
     distill: float = 0.5
     temperature: float = 4.0
+    features: float = 0.0
     label_smoothing: float = 0.0
     clip: float = 5.0
     accumulate: int = 1

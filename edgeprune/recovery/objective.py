@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from edgeprune.data import Data
 from edgeprune.records import Recipe
+from edgeprune.recovery.features import Match, difference
 
 
 @dataclass(frozen=True)
@@ -21,24 +22,30 @@ class Objective:
 
     The teacher's share is the KL divergence between softened outputs, times the temperature
     squared (Hinton et al. 2015, arXiv 1503.02531) where outputs are class scores, and the mean
-    squared difference of outputs elsewhere.
+    squared difference of outputs elsewhere. With `matches`, outputs of both networks are pairs
+    (`features.tapped`), and the difference of their tensors is added, times `recipe.features`.
     """
 
     data: Data
     recipe: Recipe
     teacher: nn.Module | None = None
+    matches: tuple[Match, ...] = ()
 
     def __call__(self, inputs: Tensor, output: Any, targets: Tensor) -> Tensor:
         """The mean loss over the batch, a scalar."""
         share = self.recipe.distill if self.teacher is not None else 0.0
         total = torch.zeros((), device=targets.device)
+        output, own = output if self.matches else (output, ())
         if share < 1:
             total = total + (1 - share) * self._hard(output, targets)
-        if self.teacher is not None and share > 0:
-            with torch.no_grad():
-                wanted = self.teacher(inputs)
-            total = total + share * self._soft(output, wanted)
-        return total
+        if self.teacher is None or not (share or self.matches):
+            return total
+        with torch.no_grad():
+            wanted = self.teacher(inputs)
+        if self.matches:
+            wanted, features = wanted
+            total = total + self.recipe.features * difference(own, features, self.matches)
+        return total + share * self._soft(output, wanted) if share else total
 
     def _hard(self, output: Any, targets: Tensor) -> Tensor:
         if self.data.loss is F.cross_entropy:

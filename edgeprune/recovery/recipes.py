@@ -80,6 +80,7 @@ def check_recipe(recipe: Recipe) -> None:
             (not 0 <= recipe.warmup < 1, f"warmup is {recipe.warmup}: from 0 to below 1"),
             (not 0 <= recipe.distill <= 1, f"distill is {recipe.distill}: from 0 to 1"),
             (not recipe.temperature > 0, f"temperature is {recipe.temperature}: above 0"),
+            (not 0 <= recipe.features < math.inf, f"features is {recipe.features}: 0 or more"),
             (
                 not 0 <= recipe.label_smoothing < 1,
                 f"label_smoothing is {recipe.label_smoothing}: from 0 to below 1",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from edgeprune.errors import EdgepruneError
 from edgeprune.randomness import seeded
 from edgeprune.records import Graph, Recipe
 from edgeprune.recovery.averaging import Average
+from edgeprune.recovery.features import Match, tapped
 from edgeprune.recovery.modes import autocast, channels_last, in_eval, scaler
 from edgeprune.recovery.objective import Objective, optimiser, rate
 from edgeprune.recovery.recipes import resolved
@@ -32,10 +34,11 @@ def finetune(
     recipe: Recipe | None = None,
     *,
     teacher: nn.Module | None = None,
+    matches: Sequence[Match] = (),
     session: TrainingSession | None = None,
 ) -> Graph:
     """`train`, for those who want only the graph: a new one; the given one is not changed."""
-    return train(graph, data, recipe, teacher=teacher, session=session).graph
+    return train(graph, data, recipe, teacher=teacher, matches=matches, session=session).graph
 
 
 def train(
@@ -44,9 +47,13 @@ def train(
     recipe: Recipe | None = None,
     *,
     teacher: nn.Module | None = None,
+    matches: Sequence[Match] = (),
     session: TrainingSession | None = None,
 ) -> Tuned:
     """Train a copy of `graph`, with the teacher's outputs as part of the target if there is one.
+
+    With `matches` (`features.matches`) the teacher is the program of the graph before the cut, and
+    its tensors of these names are part of the target, too, unless `recipe.features` is 0.
 
     The weights that come back are those of the epoch with the best validation metric, the given
     weights included; zeros that `sparsify` made stay zero. If the loss stops being a number,
@@ -65,7 +72,11 @@ def train(
     assert isinstance(module, torch.fx.GraphModule)
     copied = replace(graph, program=module)
     with in_eval(teacher), channels_last(module, data, teacher) as order:
-        state = _Run(copied, Objective(data, recipe, teacher), session, order).finish()
+        compared = tuple(matches) if recipe.features else ()
+        if compared:
+            assert isinstance(teacher, torch.fx.GraphModule)
+            teacher = tapped(teacher, compared)
+        state = _Run(copied, Objective(data, recipe, teacher, compared), session, order).finish()
     module.load_state_dict(state.best)
     module.eval()
     for parameter in module.parameters():
@@ -85,6 +96,9 @@ class _Run:
         order: torch.memory_format,
     ) -> None:
         self.module: nn.Module = graph.program
+        self.student: nn.Module = graph.program
+        if objective.matches:
+            self.student = tapped(graph.program, objective.matches)
         self.masks = graph.masks
         self.order = order
         self.objective = objective
@@ -99,7 +113,11 @@ class _Run:
         self.batches = len(self.data.train)
         self.updates = -(-self.batches // self.recipe.accumulate)
         self.saved_at = time.monotonic()
-        told = {"distilled": objective.teacher is not None, "key": self.session.key}
+        told = {
+            "distilled": objective.teacher is not None,
+            "compared": [match.name for match in objective.matches],
+            "key": self.session.key,
+        }
         self.key = fingerprint(graph, self.data, self.recipe, told)
 
     def finish(self) -> State:
@@ -120,6 +138,7 @@ class _Run:
     def _train_epoch(self, state: State) -> str:
         """Train from where `state` stands to the end of its epoch; returns what went wrong."""
         self.module.train()
+        self.student.train()
         began, before = time.monotonic(), state.seconds
         batches = epoch_batches(
             self.data.train, self.recipe.seed, state.epoch, state.batch,
@@ -160,7 +179,7 @@ class _Run:
         number = (state.epoch - 1) * self.batches + state.batch
         own = (ranks.rank(),) if ranks.rank() else ()
         with seeded(recipe.seed, number, *own), autocast(self.module, recipe.precision):
-            loss = self.objective(inputs, self.module(inputs), targets)  # dropout draws here
+            loss = self.objective(inputs, self.student(inputs), targets)  # dropout draws here
         late = time.monotonic() - self.saved_at >= self.session.every_s
         here = [float(loss.detach()) * len(inputs), len(inputs), late and ranks.is_first()]
         total, samples, wanted = ranks.added(here, device)

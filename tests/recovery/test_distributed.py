@@ -34,6 +34,7 @@ PROGRAM = dedent(
     from edgeprune import capture, channel_groups, plan, prune, score
     from edgeprune.data import DataRequest, load_data
     from edgeprune.records import Recipe
+    from edgeprune.recovery.features import matches
     from edgeprune.recovery.reconstruction import Effort, reconstruct
     from edgeprune.recovery.session import TrainingSession
     from edgeprune.recovery.statistics import recompute_statistics
@@ -66,8 +67,10 @@ PROGRAM = dedent(
             os.kill(os.getpid(), signal.SIGKILL)
 
     session = TrainingSession(out.with_suffix(".ckpt"), every_s=0.0, progress=watch)
-    recipe = Recipe(epochs=2, lr=0.05, distill=0.5, seed=1)
-    tuned = train(done.graph, data, recipe, teacher=graph.program, session=session)
+    recipe = Recipe(epochs=2, lr=0.05, distill=0.5, features=1.0, seed=1)
+    same = matches(graph, small, kept_positions(graph, chosen))
+    tuned = train(
+        done.graph, data, recipe, teacher=graph.program, matches=same, session=session)
     found["losses"] = [epoch.loss for epoch in tuned.history[1:]]
     found["metrics"] = [epoch.metric.value for epoch in tuned.history]
     found["notes"] = list(tuned.notes)
