@@ -27,10 +27,10 @@ def lower(graph: Graph, target: Target, path: Path | str | None = None) -> Artif
 
     The program has the static shapes of `graph.example_inputs`, batch included, and evaluates
     (batch norm uses its statistics, dropout does nothing) whatever mode the graph is in; the
-    graph is not changed. The same graph gives the same bytes every time (not for Ethos-U, whose
-    compiler does not). The file appears under its name only when it is complete. Without a `path`
-    it is `model.pte` in a new directory of the system's temporary ones, which is the caller's to
-    remove (`artifact.path.parent`).
+    graph is not changed. The same graph gives the same bytes every time, except where the vendor's
+    compiler does not (Ethos-U, OpenVINO). The file appears under its name only when it is complete.
+    Without a `path` it is `model.pte` in a new directory of the system's temporary ones, which is
+    the caller's to remove (`artifact.path.parent`).
 
     Where the backend has a quantizer, an int8 target takes graphs that `quantise` made. Raises
     LoweringError where the target's backend or dtype does not exist, the graph is not in that

@@ -231,3 +231,19 @@ def test_openvinos_package_is_left_as_it_was(graph, tmp_path):
     lower(graph, replace(HALF, backend="openvino", dtype="fp32"), tmp_path / "small.pte")
     assert "executorch.backends.openvino" not in sys.modules
     assert Path(tmp_path / "small.pte").is_file()
+
+
+def test_vulkan_has_linear_layers_round_only_their_weights(graph):
+    made = quantise(
+        graph, replace(HALF, backend="vulkan", dtype="int8"), [torch.from_numpy(images())]
+    )
+    aten = torch.ops.aten
+    layers = [
+        n
+        for n in made.program.graph.nodes
+        if n.target in (aten.conv2d.default, aten.linear.default)
+    ]
+    assert {n.target for n in layers} == {aten.conv2d.default, aten.linear.default}
+    for node in layers:
+        rounded = ["dequantize" in str(getattr(arg, "target", "")) for arg in node.args[:2]]
+        assert rounded == [node.target is aten.conv2d.default, True], node
