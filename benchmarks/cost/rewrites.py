@@ -1,6 +1,6 @@
 """What the exact rewrites are worth: operators outside the delegate and latency, without and with.
 
-    python benchmarks/cost/rewrites.py OUT lower|measure|table [--models a,b]
+    python benchmarks/cost/rewrites.py OUT lower|measure|table [--models a,b|all]
 
 `lower` makes both programs of each network (it goes on where it stopped), `measure` times them in
 turns, so that whatever disturbs the machine hits both, `table` prints Markdown. Weights are random.
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torchvision
 from programs import subject
 
 from edgeprune.lowering import lower
@@ -41,16 +42,23 @@ Row = dict[str, Any]
 
 
 def lower_both(out: Path, model: str) -> None:
-    """OUT/MODEL-before.pte and OUT/MODEL-after.pte, each with what is known of it beside it."""
-    missing = [side for side in SIDES if not (out / f"{model}-{side}.json").exists()]
+    """OUT/MODEL-before.pte and OUT/MODEL-after.pte, each with what is known of it beside it; one
+    program is both where there is nothing to rewrite."""
+    missing = [side for side in reversed(SIDES) if not (out / f"{model}-{side}.json").exists()]
     if not missing:
         return
     graph = subject(model).graph
     for side in missing:
+        path, told = (out / f"{model}-{side}{suffix}" for suffix in (".pte", ".json"))
+        twin = out / f"{model}-after.json"
+        if side == "before" and not json.loads(twin.read_text())["rewrites"]:
+            path.hardlink_to(twin.with_suffix(".pte"))
+            told.write_text(twin.read_text())
+            continue
         target = replace(load_target("host"), rewrite=SIDES[side])
-        made = lower(graph, target, out / f"{model}-{side}.pte")
+        made = lower(graph, target, path)
         row = {"outside": dict(made.other_ops), "rewrites": dict(made.rewrites)}
-        (out / f"{model}-{side}.json").write_text(json.dumps(row))
+        told.write_text(json.dumps(row))
         print(f"{model} {side}: {row}, {made.seconds:.0f} s", flush=True)
 
 
@@ -124,7 +132,8 @@ def main(words: list[str] | None = None) -> None:
         ]
         print("\n".join(table(list({row["model"]: row for row in rows}.values()))))
         return
-    for model in asked.models.split(","):
+    models = torchvision.models.list_models(torchvision.models) if asked.models == "all" else ()
+    for model in models or asked.models.split(","):
         (lower_both if asked.stage == "lower" else measure_both)(asked.out, model)
 
 
