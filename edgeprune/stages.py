@@ -38,6 +38,7 @@ from edgeprune.output import write_atomically
 from edgeprune.planning import Blocks, Known
 from edgeprune.plans import Plan
 from edgeprune.quiet import quiet
+from edgeprune.recipes import check_recipe
 from edgeprune.records import (
     Artifact,
     Budget,
@@ -52,7 +53,6 @@ from edgeprune.records import (
     Scores,
     Target,
 )
-from edgeprune.recovery.recipes import check_recipe
 from edgeprune.rewrites import applies
 from edgeprune.run import Run
 from edgeprune.scoring import score, score_blocks

@@ -76,6 +76,7 @@ from edgeprune.cli.training import (
 )
 from edgeprune.errors import EdgepruneError
 from edgeprune.output import claim_directory
+from edgeprune.recipes import check_recipe
 from edgeprune.records import FitOptions, Recipe, Report, silent
 
 RECIPE = Recipe()
@@ -210,8 +211,6 @@ def fit(  # one parameter per option: that is how Typer reads a command line
     epochs = _epochs(epochs, data)
     if max_drop is not None and data is None:
         raise EdgepruneError("--max-drop needs --data: without data no metric can be measured")
-    if lr is not None and not lr > 0:
-        raise EdgepruneError(f"--lr {lr:g} must be above 0")
     training = Recipe(
         epochs=epochs,
         lr=lr,
@@ -227,6 +226,7 @@ def fit(  # one parameter per option: that is how Typer reads a command line
         patience=patience,
         seed=seed,
     )
+    check_recipe(training)
     chosen, cuts = _strategy(strategy, rounds)
     zeros = sparsity_from(sparsity, sparsity_pattern, sparsity_scope)
     directory = out or _default_directory(model)

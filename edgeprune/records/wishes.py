@@ -61,7 +61,7 @@ class Recipe:
     warmup: float = 0.1
     distill: float = 0.5
     temperature: float = 4.0
-    features: float = 0.0
+    features: float = 10.0
     label_smoothing: float = 0.0
     clip: float = 5.0
     accumulate: int = 1

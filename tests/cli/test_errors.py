@@ -53,7 +53,9 @@ def test_a_wrong_command_line_is_one_line(edgeprune, words, said):
         (("--speedup", 2, "--max-drop", -1, "--data", "digits"), "--max-drop -1"),
         (("--speedup", 2, "--max-drop", 1), "--max-drop needs --data"),
         (("--speedup", 2, "--epochs", 3), "--epochs 3 needs --data"),
-        (("--speedup", 2, "--lr", 0), "--lr 0"),
+        (("--speedup", 2, "--lr", 0), "lr is 0"),
+        (("--speedup", 2, "--temperature", 0), "temperature is 0.0: above 0"),
+        (("--speedup", 2, "--label-smoothing", 2, "--ema", 1), "smoothing is 2.0"),
     ],
 )
 def test_a_budget_that_makes_no_sense(edgeprune, tmp_path, options, said):

@@ -6,9 +6,10 @@ from torch import nn
 
 from edgeprune import capture
 from edgeprune.errors import EdgepruneError
+from edgeprune.recipes import check_recipe
 from edgeprune.records import Graph, Recipe
 from edgeprune.recovery.averaging import Average
-from edgeprune.recovery.recipes import check_recipe, resolved
+from edgeprune.recovery.recipes import resolved
 
 
 def graph(*layers: nn.Module) -> Graph:

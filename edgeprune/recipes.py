@@ -1,0 +1,47 @@
+"""Recipes of training that make no sense, told before anything is done; imports no torch."""
+
+from __future__ import annotations
+
+import math
+
+from edgeprune.errors import EdgepruneError
+from edgeprune.records import Recipe
+
+OPTIMISERS = ("sgd", "adamw")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Raise EdgepruneError that lists everything in a recipe that makes no sense."""
+    lr, decay = recipe.lr, recipe.weight_decay
+    problems = [
+        text
+        for wrong, text in (
+            (recipe.epochs < 0, f"epochs is {recipe.epochs}: 0 or more"),
+            (lr is not None and not 0 < lr < math.inf, f"lr is {lr}: above 0"),
+            (
+                recipe.optimiser not in (None, *OPTIMISERS),
+                f"optimiser is {recipe.optimiser!r}: one of {', '.join(OPTIMISERS)}",
+            ),
+            (not 0 <= recipe.momentum < 1, f"momentum is {recipe.momentum}: from 0 to below 1"),
+            (decay is not None and not decay >= 0, f"weight_decay is {decay}: 0 or more"),
+            (not 0 <= recipe.warmup < 1, f"warmup is {recipe.warmup}: from 0 to below 1"),
+            (not 0 <= recipe.distill <= 1, f"distill is {recipe.distill}: from 0 to 1"),
+            (not recipe.temperature > 0, f"temperature is {recipe.temperature}: above 0"),
+            (not 0 <= recipe.features < math.inf, f"features is {recipe.features}: 0 or more"),
+            (
+                not 0 <= recipe.label_smoothing < 1,
+                f"label_smoothing is {recipe.label_smoothing}: from 0 to below 1",
+            ),
+            (recipe.accumulate < 1, f"accumulate is {recipe.accumulate}: 1 or more"),
+            (not 0 <= recipe.ema < 1, f"ema is {recipe.ema}: from 0 to below 1"),
+            (recipe.patience < 0, f"patience is {recipe.patience}: 0 or more"),
+            (
+                recipe.precision not in PRECISIONS,
+                f"precision is {recipe.precision!r}: one of {', '.join(PRECISIONS)}",
+            ),
+        )
+        if wrong
+    ]
+    if problems:
+        raise EdgepruneError(f"the training recipe cannot be used: {'; '.join(problems)}")
