@@ -27,6 +27,7 @@ import resnet_cifar  # noqa: E402
 from edgeprune import capture, channel_groups, load_target, lower, prune, score  # noqa: E402
 from edgeprune.blocks import blocks  # noqa: E402
 from edgeprune.candidates import Baseline, Programs  # noqa: E402
+from edgeprune.choices import CRITERIA  # noqa: E402
 from edgeprune.closed_loop import Wanted, close_the_loop  # noqa: E402
 from edgeprune.cost import profile  # noqa: E402
 from edgeprune.data import Data, DataRequest, load_data  # noqa: E402
@@ -36,6 +37,7 @@ from edgeprune.planning import Blocks, Known  # noqa: E402
 from edgeprune.plans import Plan  # noqa: E402
 from edgeprune.records import Budget, Graph  # noqa: E402
 from edgeprune.recovery.twins import Positions  # noqa: E402
+from edgeprune.scoring import score_blocks  # noqa: E402
 from edgeprune.surgery import kept_positions  # noqa: E402
 
 SHAPE = (3, 32, 32)
@@ -46,7 +48,7 @@ TARGET = load_target("host")
 @dataclass(frozen=True)
 class Case:
     """A network, how much faster it is to be, and what chose the channels: a criterion of
-    edgeprune, or one of the peer ("tp-l2-global")."""
+    edgeprune ("l2+blocks": which may drop blocks, too), or one of the peer ("tp-l2-global")."""
 
     depth: int
     speedup: float
@@ -127,8 +129,14 @@ def _own_cut(folder: Path, case: Case, full: Graph, data: Data) -> None:
     groups = channel_groups(full)
     cost = profile(full, TARGET, groups)
     base = _baseline(folder, full)
-    scores = score(full, groups, case.criterion, data)
-    known = Known(full, groups, scores, blocks=Blocks(blocks(full)))
+    criterion, _, too = case.criterion.partition("+")
+    scores = score(full, groups, criterion, data)
+    own = blocks(full)
+    importance = {}
+    if too:
+        samples = data if CRITERIA[criterion].in_loss else None
+        importance = score_blocks(full, own, samples, second_order=criterion != "taylor")
+    known = Known(full, groups, scores, blocks=Blocks(own, importance))
     programs = Programs(full, TARGET, base)
     found = close_the_loop(known, cost, programs, Wanted(Budget(speedup=case.speedup)))
     (folder / "plan.json").write_text(found.plan.to_json(), "utf-8")

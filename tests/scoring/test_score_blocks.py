@@ -62,6 +62,24 @@ def test_the_score_is_the_slope_of_the_loss_along_a_gate(make: type) -> None:
         assert got[block.name] == pytest.approx(expected, rel=2e-3, abs=1e-6)
 
 
+@pytest.mark.parametrize("make", [ResidualNet, Transformer, Nested])
+def test_to_second_order_it_is_the_mean_square_of_every_samples_slope(make: type) -> None:
+    torch.manual_seed(0)
+    graph = capture(lively(make()), (torch.randn(1, 3, 16, 16),))
+    data = batches(1)
+    got = score_blocks(graph, blocks(graph), data, second_order=True)
+    inputs, targets = data.train_plain[0]
+    pieces = list(zip(inputs.split(1), targets.split(1), strict=True))
+    step = 1e-4
+    for block in blocks(graph):
+        slopes = [
+            (loss_with(graph, block, 1 + step, p) - loss_with(graph, block, 1 - step, p)) / step / 2
+            for p in pieces
+        ]
+        expected = sum(slope**2 for slope in slopes) / len(slopes) / 2
+        assert got[block.name] == pytest.approx(expected, rel=2e-3, abs=1e-6)
+
+
 def test_scoring_leaves_the_graph_as_it_was() -> None:
     graph = capture(lively(ResidualNet()), (torch.randn(1, 3, 16, 16),))
     code, keys = graph.program.code, list(graph.module().state_dict())
