@@ -184,3 +184,47 @@ def test_max_drop_makes_it_fail_honestly(tmp_path: Path) -> None:
     report = fit(model, data, options)
     assert report.verdict == "missed"
     assert any("fell by" in reason for reason in report.reasons)
+
+
+RESIDUAL = """
+import torch
+from torch import nn
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = (nn.Conv2d(16, 16, 3, padding=1, bias=False) for _ in range(2))
+        self.na, self.nb = nn.BatchNorm2d(16), nn.BatchNorm2d(16)
+
+    def forward(self, x):
+        return (x + self.nb(self.b(self.na(self.a(x)).relu()))).relu()
+
+def make(num_classes=10):
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, 2, 1), nn.ReLU(), *(Block() for _ in range(4)),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, num_classes))
+"""
+
+
+@pytest.mark.parametrize("criterion", ["l2", "refit"])
+def test_where_no_channel_may_go_blocks_do(tmp_path: Path, criterion: str) -> None:
+    (tmp_path / "net.py").write_text(RESIDUAL)
+    data = load_data(DataRequest("digits", (1, 8, 8)))
+    request = ModelRequest(f"{tmp_path / 'net.py'}:make", input_shape=(1, 1, 8, 8), classes=10)
+    options = FitOptions(
+        load_target("host"),
+        Budget(size_bytes=60_000),
+        tmp_path / "run",
+        Recipe(epochs=2),
+        baseline_epochs=2,
+        criterion=criterion,
+        drop_blocks=True,
+        floor=1.0,
+    )
+    report = fit(load_model(request), data, options)
+    assert report.verdict == "met"
+    plan = Plan.from_json((tmp_path / "run" / "plan.json").read_text())
+    assert 1 <= len(plan.dropped) <= 3
+    assert report.final.params == report.baseline.params - len(plan.dropped) * 4672
+    assert report.parity is not None
+    assert report.parity.max_rel < 1e-4
