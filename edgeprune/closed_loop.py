@@ -290,7 +290,8 @@ def _unused(best: _Try, full: Mapping[str, int]) -> tuple[str, ...]:
     if best.used >= USED_ENOUGH:
         return ()
     share = f"the program uses {best.used:.1%} of the budget"
-    if all(best.plan.widths()[name] == size for name, size in full.items()):
+    whole = all(best.plan.widths()[name] == size for name, size in full.items())
+    if whole and not best.plan.dropped:
         return (f"{share}: the full network already meets it",)
     return (f"{share}: no plan was found between that and the next step of the costs",)
 

@@ -226,5 +226,6 @@ def test_where_no_channel_may_go_blocks_do(tmp_path: Path, criterion: str) -> No
     plan = Plan.from_json((tmp_path / "run" / "plan.json").read_text())
     assert 1 <= len(plan.dropped) <= 3
     assert report.final.params == report.baseline.params - len(plan.dropped) * 4672
+    assert not any("the full network already" in note for note in report.notes)
     assert report.parity is not None
     assert report.parity.max_rel < 1e-4
