@@ -60,10 +60,9 @@ def cut_further(before: Standing, plan: Plan, current: Graph) -> Standing:
     return Standing(current, whole, before.full, replace(before.full, groups=left), plan)
 
 
-def positions_left(before: Standing, plan: Plan) -> Positions:
-    """Which positions of the parameters of `before.current` stay when `plan` is cut, in the order
-    in which the smaller network has them."""
-    stay = kept_positions(before.whole, plan)
+def positions_left(before: Standing, stay: Positions) -> Positions:
+    """Which positions of the parameters of `before.current` stay where `stay` are those of the full
+    network (`surgery.kept_positions`), in the order in which the smaller network has them."""
     if before.plan is None:
         return stay
     held = kept_positions(before.whole, before.plan)

@@ -53,13 +53,14 @@ def fit(
 
     pruned = prune(cut.whole, replace(plan, sparsity=None))
     cut_metric = stages.check(work, "prune", pruned)
-    last_cut = mending.Cut(cut.current, pruned, positions_left(cut, plan), cut_metric)
+    stay = kept_positions(cut.whole, plan)
+    last_cut = mending.Cut(cut.current, pruned, positions_left(cut, stay), cut_metric)
     pruned, reached, mended = mending.mend(work, last_cut)
     if plan.sparsity is not None:  # last, so that layers are refitted whole
         pruned = sparsify(pruned, plan.sparsity)
         reached = stages.check(work, "zeros", pruned)
     reached_untrained = reached
-    same = matches(graph, pruned, kept_positions(cut.whole, plan))
+    same = matches(graph, pruned, stay)
     pruned, training = mending.recover(work, pruned, mending.Teacher(graph, same))
     final, in_int8, quantised = int8.quantised(work, pruned, graph)
     artifact = stages.lower_pruned(work, pruned, final)

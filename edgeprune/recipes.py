@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 from edgeprune.errors import EdgepruneError
-from edgeprune.records import Recipe
+from edgeprune.records import Optimiser, Precision, Recipe
 
-OPTIMISERS = ("sgd", "adamw")
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+OPTIMISERS: tuple[str, ...] = get_args(Optimiser)
+PRECISIONS: tuple[str, ...] = get_args(Precision)
 
 
 def check_recipe(recipe: Recipe) -> None:

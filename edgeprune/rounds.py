@@ -66,9 +66,10 @@ def early_rounds(
         plan = _planned(work, f"plan {of}", cut, (cost, limit, final))
         current = prune(cut.whole, plan)
         metric = stages.check(work, f"cut {of}", current)
-        this = mending.Cut(cut.current, current, positions_left(cut, plan), metric, f" {of}")
+        stay = kept_positions(cut.whole, plan)
+        this = mending.Cut(cut.current, current, positions_left(cut, stay), metric, f" {of}")
         current, _, mended = mending.mend(work, this)
-        same = matches(teacher, current, kept_positions(cut.whole, plan))
+        same = matches(teacher, current, stay)
         current, training = _recovered(work, number, current, mending.Teacher(teacher, same))
         kept, all_of = sum(plan.widths().values()), sum(plan.sizes.values())
         told |= {

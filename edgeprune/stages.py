@@ -14,7 +14,6 @@ from torch import nn
 from edgeprune import ranks
 from edgeprune.blocks import blocks
 from edgeprune.candidates import Baseline, Programs
-from edgeprune.choices import CRITERIA
 from edgeprune.closed_loop import Wanted, close_the_loop, judge
 from edgeprune.data import Data, evaluate
 from edgeprune.errors import EdgepruneError
@@ -283,9 +282,7 @@ def _blocks(work: Work, graph: Graph) -> Blocks:
     found = blocks(graph)
     if not work.options.drop_blocks:
         return Blocks(found)
-    data = work.data if CRITERIA[work.criterion].in_loss else None  # in the channels' units
-    order = work.criterion != "taylor"
-    return Blocks(found, score_blocks(graph, found, data, second_order=order))
+    return Blocks(found, score_blocks(graph, found, work.data, work.criterion))
 
 
 def weights_key(graph: Graph) -> str:

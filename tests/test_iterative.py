@@ -15,6 +15,7 @@ from edgeprune.iterative import Standing, cut_further, positions_left, schedule,
 from edgeprune.planning import Known, share_of
 from edgeprune.plans import Plan
 from edgeprune.records import ChannelGroups, Graph
+from edgeprune.surgery import kept_positions
 
 NETS = [TextbookNet, Residual, Shuffled]
 
@@ -151,7 +152,7 @@ def test_positions_that_stay_are_those_of_the_network_before_the_cut(make: type[
     for keep in (0.75, 0.5):
         plan = next_plan(cut, keep)
         small = prune(cut.whole, plan)
-        stay = positions_left(cut, plan)
+        stay = positions_left(cut, kept_positions(cut.whole, plan))
         before = dict(cut.current.program.named_parameters())
         for name, parameter in small.program.named_parameters():
             wanted = before[name]

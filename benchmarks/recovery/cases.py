@@ -27,7 +27,6 @@ import resnet_cifar  # noqa: E402
 from edgeprune import capture, channel_groups, load_target, lower, prune, score  # noqa: E402
 from edgeprune.blocks import blocks  # noqa: E402
 from edgeprune.candidates import Baseline, Programs  # noqa: E402
-from edgeprune.choices import CRITERIA  # noqa: E402
 from edgeprune.closed_loop import Wanted, close_the_loop  # noqa: E402
 from edgeprune.cost import profile  # noqa: E402
 from edgeprune.data import Data, DataRequest, load_data  # noqa: E402
@@ -132,10 +131,7 @@ def _own_cut(folder: Path, case: Case, full: Graph, data: Data) -> None:
     criterion, _, too = case.criterion.partition("+")
     scores = score(full, groups, criterion, data)
     own = blocks(full)
-    importance = {}
-    if too:
-        samples = data if CRITERIA[criterion].in_loss else None
-        importance = score_blocks(full, own, samples, second_order=criterion != "taylor")
+    importance = score_blocks(full, own, data, criterion) if too else {}
     known = Known(full, groups, scores, blocks=Blocks(own, importance))
     programs = Programs(full, TARGET, base)
     found = close_the_loop(known, cost, programs, Wanted(Budget(speedup=case.speedup)))

@@ -190,7 +190,7 @@ def _load(basis: Basis, wishes: Wishes, report: Progress) -> _Loaded:
     droppable: dict[str, float] = {}
     if wishes.drop_blocks:
         # in the units of the channels' scores
-        droppable = score_blocks(graph, found, data if by == "taylor" else None)
+        droppable = score_blocks(graph, found, data, by)
     cost = None
     if basis.target is not None:
         from edgeprune.measuring.kernels import profile

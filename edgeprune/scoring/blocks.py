@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, fx, nn
 
+from edgeprune.choices import CRITERIA
 from edgeprune.dataflow import Dataflow
 from edgeprune.dropping import scale_branches
 from edgeprune.graph import attribute
@@ -30,17 +31,16 @@ def score_blocks(
     graph: Graph,
     blocks: Sequence[Block],
     data: Samples | None = None,
-    *,
-    second_order: bool = False,
+    criterion: str = "taylor",
 ) -> dict[str, float]:
-    """The importance of every block, by name: in units of the loss where there is data, to first
-    order (to go with "taylor") or to second (to go with "fisher" and "refit"), else in average
-    channels (to go with the criteria that are relative to a mean)."""
+    """The importance of every block, by name, in the units that `criterion` has for channels: of
+    the loss, to first order ("taylor") or to second (others that are changes of the loss), or,
+    where it is none or there is no data, average channels."""
     if not blocks:
         return {}
-    if data is None:
+    if data is None or not CRITERIA[criterion].in_loss:
         return _magnitude(graph, blocks)
-    return (_fisher if second_order else _taylor)(graph, blocks, data)
+    return (_taylor if criterion == "taylor" else _fisher)(graph, blocks, data)
 
 
 def _taylor(graph: Graph, blocks: Sequence[Block], data: Samples) -> dict[str, float]:
@@ -51,55 +51,53 @@ def _taylor(graph: Graph, blocks: Sequence[Block], data: Samples) -> dict[str, f
     in Molchanov et al. 2019, arXiv 1906.10771; a factor per block as in Huang and Wang 2018,
     arXiv 1707.01213).
     """
-    module = copy.deepcopy(graph.program).eval()
-    gates = []
-    for i, block in enumerate(blocks):
-        gates.append(nn.Parameter(torch.ones((), device=_device(module))))
-        module.register_parameter(f"gate_{i}", gates[-1])
-        scale_branches(module, [(block, f"gate_{i}")])
-    for name, parameter in module.named_parameters():
-        parameter.requires_grad_(name.startswith("gate_"))
-    totals, batches = torch.zeros(len(gates), dtype=torch.float64), 0
-    for inputs, targets in _pieces(data):
-        device = _device(module)
-        loss = data.loss(module(inputs.to(device)), targets.to(device))
-        found = torch.autograd.grad(loss, gates, allow_unused=True)
-        slopes = [0.0 if slope is None else float(slope) for slope in found]
-        totals += torch.tensor(slopes, dtype=torch.float64).abs()
+    totals, batches = torch.zeros(len(blocks), dtype=torch.float64), 0
+    for slopes in _slopes(graph, blocks, data, by_sample=False):
+        totals += torch.stack([slope.abs().sum() for slope in slopes])
         batches += 1
-    return {
-        block.name: float(total) / max(batches, 1)
-        for block, total in zip(blocks, totals, strict=True)
-    }
+    return _named(blocks, totals / max(batches, 1))
 
 
 def _fisher(graph: Graph, blocks: Sequence[Block], data: Samples) -> dict[str, float]:
     """Half the mean over samples of the squared slope of the loss by a gate on the branch: what
     optimal brain damage (LeCun et al. 1990) says of the gate, with the empirical Fisher information
     in the Hessian's place, as the criterion "fisher" has it for channels."""
+    totals, samples = torch.zeros(len(blocks), dtype=torch.float64), 0
+    for slopes in _slopes(graph, blocks, data, by_sample=True):
+        count = len(slopes[0])
+        totals += torch.stack([(slope * count).square().sum() for slope in slopes])
+        samples += count
+    return _named(blocks, totals / 2 / max(samples, 1))
+
+
+def _slopes(
+    graph: Graph, blocks: Sequence[Block], data: Samples, *, by_sample: bool
+) -> Iterator[list[Tensor]]:
+    """For every piece of the samples, the slope of its mean loss by a gate on each branch: by one
+    gate for all of the piece, (1,), or by one for each sample, (samples,)."""
     module = copy.deepcopy(graph.program).eval().requires_grad_(False)
     names = [f"gate_{i}" for i in range(len(blocks))]
-    shapes = {node.name: node.meta.get("shape") for node in graph.program.graph.nodes}
     for name in names:
         module.register_parameter(name, nn.Parameter(torch.ones(())))
     scale_branches(module, list(zip(blocks, names, strict=True)))
-    totals, samples = torch.zeros(len(blocks), dtype=torch.float64), 0
+    shapes = {node.name: node.meta.get("shape") for node in graph.program.graph.nodes}
+    device = _device(module)
     for inputs, targets in _pieces(data):
-        device, count = _device(module), len(inputs)
         gates = []
         for name, block in zip(names, blocks, strict=True):
-            ones = torch.ones(count, *[1] * (len(shapes[block.add]) - 1), device=device)
-            gates.append(nn.Parameter(ones))
+            shape = (len(inputs), *[1] * (len(shapes[block.add]) - 1)) if by_sample else (1,)
+            gates.append(nn.Parameter(torch.ones(shape, device=device)))
             setattr(module, name, gates[-1])
-        loss = data.loss(module(inputs.to(device)), targets.to(device)) * count
+        loss = data.loss(module(inputs.to(device)), targets.to(device))
         found = torch.autograd.grad(loss, gates, allow_unused=True)
-        for i, slopes in enumerate(found):
-            totals[i] += 0.0 if slopes is None else float(slopes.double().square().sum())
-        samples += count
-    return {
-        block.name: float(total) / 2 / max(samples, 1)
-        for block, total in zip(blocks, totals, strict=True)
-    }
+        slopes = (
+            torch.zeros_like(g) if s is None else s for g, s in zip(gates, found, strict=True)
+        )
+        yield [slope.detach().flatten().double().cpu() for slope in slopes]
+
+
+def _named(blocks: Sequence[Block], values: Tensor) -> dict[str, float]:
+    return dict(zip((block.name for block in blocks), values.tolist(), strict=True))
 
 
 def _magnitude(graph: Graph, blocks: Sequence[Block]) -> dict[str, float]:

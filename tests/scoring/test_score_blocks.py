@@ -44,6 +44,16 @@ def loss_with(graph: Graph, block: Block, factor: float, batch: tuple[Tensor, Te
         return float(cross_entropy(module(batch[0].double()), batch[1]))
 
 
+def slopes_along(
+    graph: Graph, block: Block, pieces: list[tuple[Tensor, Tensor]], step: float = 1e-4
+) -> list[float]:
+    """How fast the loss of every piece changes with a gate on the block."""
+    return [
+        (loss_with(graph, block, 1 + step, p) - loss_with(graph, block, 1 - step, p)) / step / 2
+        for p in pieces
+    ]
+
+
 @pytest.mark.parametrize("make", [ResidualNet, Transformer, Nested])
 def test_the_score_is_the_slope_of_the_loss_along_a_gate(make: type) -> None:
     torch.manual_seed(0)
@@ -52,12 +62,8 @@ def test_the_score_is_the_slope_of_the_loss_along_a_gate(make: type) -> None:
     got = score_blocks(graph, blocks(graph), data)
     inputs, targets = data.train_plain[0]
     pieces = list(zip(inputs.split(32), targets.split(32), strict=True))
-    step = 1e-4
     for block in blocks(graph):
-        slopes = [
-            (loss_with(graph, block, 1 + step, p) - loss_with(graph, block, 1 - step, p)) / step / 2
-            for p in pieces
-        ]
+        slopes = slopes_along(graph, block, pieces)
         expected = sum(map(abs, slopes)) / len(slopes)
         assert got[block.name] == pytest.approx(expected, rel=2e-3, abs=1e-6)
 
@@ -67,15 +73,11 @@ def test_to_second_order_it_is_the_mean_square_of_every_samples_slope(make: type
     torch.manual_seed(0)
     graph = capture(lively(make()), (torch.randn(1, 3, 16, 16),))
     data = batches(1)
-    got = score_blocks(graph, blocks(graph), data, second_order=True)
+    got = score_blocks(graph, blocks(graph), data, "fisher")
     inputs, targets = data.train_plain[0]
     pieces = list(zip(inputs.split(1), targets.split(1), strict=True))
-    step = 1e-4
     for block in blocks(graph):
-        slopes = [
-            (loss_with(graph, block, 1 + step, p) - loss_with(graph, block, 1 - step, p)) / step / 2
-            for p in pieces
-        ]
+        slopes = slopes_along(graph, block, pieces)
         expected = sum(slope**2 for slope in slopes) / len(slopes) / 2
         assert got[block.name] == pytest.approx(expected, rel=2e-3, abs=1e-6)
 
