@@ -37,6 +37,9 @@ CRITERIA: Mapping[str, Choice] = {
     "activation": Choice("mean absolute activation", needs_data=True),
 }
 
+AUTO = "auto"
+"""In the place of a criterion: several are tried, see contest.py."""
+
 PATTERNS: Mapping[str, Choice] = {
     "l1": Choice("smallest |w| over the layer's mean |w|"),
     "l2": Choice("smallest w² over the layer's mean w²"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from functools import reduce
 
 from safetensors.torch import load_file, save_file
 
@@ -36,7 +37,7 @@ class Cut:
     """The network before a cut, what is left, and which positions of its parameters those are.
 
     `metric` is what the cut left on the validation split; `of` ends the stages' names, as in
-    " 1 of 3".
+    " 1 of 3"; `judged` is on about how many validation samples it is judged, None for all.
     """
 
     before: Graph
@@ -44,6 +45,7 @@ class Cut:
     positions: Positions
     metric: Metric | None
     of: str = ""
+    judged: int | None = None
 
 
 @dataclass(frozen=True)
@@ -82,11 +84,24 @@ def mend(work: Work, cut: Cut) -> tuple[Graph, Metric | None, Told]:
     if data is None or cut.metric is None:
         return cut.small, cut.metric, {}
     best, told = (cut.small, cut.metric), Told()
-    if work.options.statistics and norms(cut.small.program):
-        best = _stage(work, cut, "statistics", (best, told))
-    if work.options.reconstruction:
-        best = _stage(work, cut, "reconstruct", (best, told))
+    for name in _asked(work, cut):
+        best = _stage(work, cut, name, (best, told))
     return *best, told
+
+
+def untrained(work: Work, cut: Cut) -> Metric:
+    """What `mend` would reach, without keeping any of it in the run."""
+    found = [_STAGES[name](work, cut)[1].metric for name in _asked(work, cut)]
+    found.append(_judged(work, cut, cut.small))
+    return reduce(lambda best, one: one if better(one, best) else best, found)
+
+
+def _asked(work: Work, cut: Cut) -> tuple[str, ...]:
+    """The stages without labels that are wanted and have something to do."""
+    options = work.options
+    statistics = options.statistics and bool(norms(cut.small.program))
+    wanted = {"statistics": statistics, "reconstruct": options.reconstruction}
+    return tuple(name for name, want in wanted.items() if want)
 
 
 def _stage(
@@ -102,10 +117,10 @@ def _stage(
         return found
 
     found = work.run.stage(name + cut.of, Mended, compute, together=True)
-    better = _better(found.metric, metric)
-    unused = "" if better else "; not used, since it does not help"
+    helps = better(found.metric, metric)
+    unused = "" if helps else "; not used, since it does not help"
     told[name + cut.of] = (found.metric, found.note + unused)
-    if not better:
+    if not helps:
         return graph, metric
     made = replace(cut.small, program=copy.deepcopy(cut.small.program))
     made.program.load_state_dict(load_file(file))
@@ -118,7 +133,7 @@ def _statistics(work: Work, cut: Cut) -> tuple[Graph, Mended]:
     work.progress("statistics" + cut.of, 0, 0, f"{samples} samples, no labels")
     made = recompute_statistics(cut.small, _data(work), samples)
     note = f"batch-norm statistics of {samples} samples, no labels"
-    return made, Mended(_judged(work, made), note)
+    return made, Mended(_judged(work, cut, made), note)
 
 
 def _reconstruction(work: Work, cut: Cut) -> tuple[Graph, Mended]:
@@ -128,11 +143,11 @@ def _reconstruction(work: Work, cut: Cut) -> tuple[Graph, Mended]:
         cut.before, cut.small, cut.positions, _data(work), effort, progress=work.progress
     )
     note = f"{len(found.layers)} layers refitted on {effort.samples} samples, no labels"
-    made, metric = found.graph, _judged(work, found.graph)
+    made, metric = found.graph, _judged(work, cut, found.graph)
     if work.options.statistics and norms(made.program):
         again = recompute_statistics(made, _data(work), effort.samples)
-        metric_again = _judged(work, again)
-        if _better(metric_again, metric):
+        metric_again = _judged(work, cut, again)
+        if better(metric_again, metric):
             made, metric, note = again, metric_again, note + ", then statistics"
     return made, Mended(metric, note)
 
@@ -191,10 +206,11 @@ def _data(work: Work) -> Data:
     return work.data
 
 
-def _judged(work: Work, graph: Graph) -> Metric:
-    return evaluate(graph.program, _data(work).validation, _data(work))
+def _judged(work: Work, cut: Cut, graph: Graph) -> Metric:
+    return evaluate(graph.program, _data(work).validation, _data(work), most=cut.judged)
 
 
-def _better(one: Metric, other: Metric) -> bool:
+def better(one: Metric, other: Metric) -> bool:
+    """Whether a metric is better than another one of its kind."""
     sign = 1 if one.higher_is_better else -1
     return sign * one.value > sign * other.value

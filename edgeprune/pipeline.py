@@ -12,6 +12,7 @@ from torch import nn
 
 from edgeprune import findings, int8, mending, ranks, stages
 from edgeprune.channels import channel_groups
+from edgeprune.contest import entered
 from edgeprune.data import Data
 from edgeprune.footprint import layers
 from edgeprune.iterative import positions_left, standing
@@ -47,6 +48,7 @@ def fit(
     groups = channel_groups(graph)
     baseline = stages.lower_baseline(work, graph)
     cost = stages.profile_costs(work, graph, groups)
+    work, contest = entered(work, standing(graph, groups), (cost, baseline))
     cut, early = early_rounds(work, standing(graph, groups), (cost, baseline))
     scores = stages.score_channels(work, cut)
     plan, rounds = stages.make_plan(work, cut, (scores, cost, baseline))
@@ -94,6 +96,7 @@ def fit(
             {
                 "train baseline": findings.outcome(baseline_training),
                 "check baseline": (baseline_metric, ""),
+                **contest,
                 **early,
                 "score": (None, work.criterion),
                 "plan": (None, findings.planned(plan, rounds)),

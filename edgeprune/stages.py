@@ -14,6 +14,7 @@ from torch import nn
 from edgeprune import ranks
 from edgeprune.blocks import blocks
 from edgeprune.candidates import Baseline, Programs
+from edgeprune.choices import AUTO
 from edgeprune.closed_loop import Wanted, close_the_loop, judge
 from edgeprune.data import Data, evaluate
 from edgeprune.errors import EdgepruneError
@@ -81,7 +82,7 @@ class Work:
 
     @property
     def criterion(self) -> str:
-        """Taylor where there is data, L2 where there is none."""
+        """Taylor where there is data, L2 where there is none; "auto" until the contest is over."""
         return _criterion(self.options, self.data)
 
     @property
@@ -123,6 +124,8 @@ def begin(model: LoadedModel, data: Data | None, options: FitOptions, progress: 
             f"{options.quantize} needs data to be calibrated on: pass --data, or leave --quantize "
             "out"
         )
+    if options.criterion == AUTO and data is None:
+        raise EdgepruneError("criterion auto goes by accuracy: it needs data; l2 needs none")
     if options.quantize == "qat":
         check_trains_int8(options.target)
         if not options.recipe.epochs:

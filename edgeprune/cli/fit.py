@@ -191,6 +191,7 @@ def fit(  # one parameter per option: that is how Typer reads a command line
       edgeprune fit --model torchvision:mobilenet_v2 --budget-mb 8 --epochs 0
       edgeprune fit --recipe recipe.toml --speedup 2
       edgeprune fit --model net.py:make --data digits --speedup 4 --quantize int8
+      edgeprune fit --model net.py:make --data digits --speedup 2 --criterion auto
       edgeprune fit --model torchvision:vit_b_16 --speedup 1.5 --calibrate 4
       edgeprune fit --model net.py:make --data digits --speedup 3 \\
           --strategy iterative --rounds 3 --sparsity-pattern 2:4
@@ -253,7 +254,7 @@ def fit(  # one parameter per option: that is how Typer reads a command line
         calibrate=calibrate,
         bundle=bundle,
     )
-    check_criterion(criterion, data)
+    check_criterion(criterion, data, auto=True)
     choices = ModelChoice(model, weights, input, seed), DataChoice(data, batch_size, seed, download)
     with processes() as first:
         result = _fit(*choices, options, first)

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeprune.choices import CRITERIA
+from edgeprune.choices import AUTO, CRITERIA
 from edgeprune.cli.progress import say
 from edgeprune.errors import EdgepruneError
 from edgeprune.records import Progress, silent
@@ -119,15 +119,19 @@ def _fresh_shape(own: tuple[int, ...], implied: tuple[int, ...]) -> tuple[int, .
     return (implied[0], *(own[1:] if small else implied[1:]))
 
 
-def check_criterion(name: str | None, data: str | None) -> None:
-    """Raise for a criterion that does not exist or lacks its data, before anything is trained."""
+def check_criterion(name: str | None, data: str | None, *, auto: bool = False) -> None:
+    """Raise for a criterion that does not exist or lacks its data, before anything is trained;
+    `auto` is whether "auto" is one."""
     if name is None:
         return
-    if name not in CRITERIA:
-        close = get_close_matches(name, CRITERIA, n=1)
+    if name == AUTO and not auto:
+        raise EdgepruneError("--criterion auto tries whole plans on data: only fit does that")
+    words = (*CRITERIA, AUTO) if auto else tuple(CRITERIA)
+    if name not in words:
+        close = get_close_matches(name, words, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
-        raise EdgepruneError(f"--criterion {name} is not one of {', '.join(CRITERIA)}{hint}")
-    if CRITERIA[name].needs_data and data is None:
+        raise EdgepruneError(f"--criterion {name} is not one of {', '.join(words)}{hint}")
+    if data is None and (name == AUTO or CRITERIA[name].needs_data):
         raise EdgepruneError(f"--criterion {name} needs --data; l1 and l2 read weights only")
 
 

@@ -90,8 +90,9 @@ CriterionOption = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help=f"How channels are scored: {listed(CRITERIA)}. By default taylor where there is "
-        "data, else l2.",
+        help=f"How channels are scored: {listed(CRITERIA)}. auto (fit only): taylor and l2, "
+        "with and without blocks, whichever leaves the best validation metric before training. "
+        "By default taylor where there is data, else l2.",
     ),
 ]
 SparsityOption = Annotated[

@@ -8,13 +8,14 @@ from torch.nn.functional import cross_entropy
 
 from edgeprune import ranks
 from edgeprune.data.records import Data, Loader
-from edgeprune.data.sampling import epoch_batches
+from edgeprune.data.sampling import epoch_batches, some_batches
 from edgeprune.errors import DataError, ModelError
 from edgeprune.records import Metric
 
 
-def evaluate(module: nn.Module, loader: Loader, data: Data) -> Metric:
-    """The metric of `data` over all of `loader`: batch means weighted by batch size.
+def evaluate(module: nn.Module, loader: Loader, data: Data, *, most: int | None = None) -> Metric:
+    """The metric of `data` over all of `loader`, or over about `most` of its samples: batch means
+    weighted by batch size.
 
     The module is run in eval mode and left in the mode it was in. Where there are several
     processes, all call this together, each looks at its share, and all get the same. Raises
@@ -26,7 +27,12 @@ def evaluate(module: nn.Module, loader: Loader, data: Data) -> Metric:
     try:
         with torch.no_grad():
             share = ranks.rank(), ranks.count()
-            for inputs, targets in epoch_batches(loader, seed=0, epoch=0, share=share):
+            batches = (
+                epoch_batches(loader, seed=0, epoch=0, share=share)
+                if most is None
+                else some_batches(loader, most, share)
+            )
+            for inputs, targets in batches:
                 output = module(inputs.to(device_of(module)))
                 total += float(data.metric(output, targets.to(device_of(module)))) * len(inputs)
                 samples += len(inputs)

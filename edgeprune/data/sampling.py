@@ -100,6 +100,23 @@ def epoch_batches(
                 yield inputs, targets
 
 
+def some_batches(
+    loader: DataLoader[Any], most: int, share: Share = (0, 1)
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Whole batches of about `most` samples that stand for all of a loader: the first ones of our
+    own, whose order is random, and evenly spread ones of others, which may be sorted."""
+    ours = isinstance(loader.batch_sampler, KeyedBatches)
+    wanted, stride = len(loader), 1
+    for number, (inputs, targets) in enumerate(epoch_batches(loader, 0, 0, share=share)):
+        if number == 0:
+            wanted = -(-most // (len(inputs) * share[1]))
+            stride = 1 if ours else max(1, len(loader) // wanted)
+        if number >= wanted * stride:
+            return
+        if number % stride == 0:
+            yield inputs, targets
+
+
 def held_out(labels: Sequence[int], fraction: float, seed: int) -> tuple[list[int], list[int]]:
     """Indices (kept, held out): `fraction` of every class is held out, chosen by `seed`.
 

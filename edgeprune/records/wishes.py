@@ -81,7 +81,8 @@ class FitOptions:
     recipe: Recipe = field(default_factory=Recipe)
     baseline_epochs: int = 10
     criterion: str | None = None
-    """None means Taylor where there is data, L2 where there is none (and the report says which)."""
+    """None means Taylor where there is data, L2 where there is none (and the report says which);
+    "auto" tries several, with and without `drop_blocks`, on the validation split."""
     sparsity: Sparsity | None = None
     strategy: Strategy = "budget"
     rounds: int = 1

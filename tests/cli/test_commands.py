@@ -233,6 +233,7 @@ def test_a_global_plan_with_zeros_is_lowered(edgeprune, model, tmp_path):
         (("--keep", 0.5, "--sparsity-pattern", "l1"), "l1 needs a share"),
         (("--keep", 0.5, "--sparsity", 0.5, "--sparsity-pattern", "3:2"), "keeps everything"),
         (("--keep", 0.5, "--criterion", "fischer"), "did you mean fisher?"),
+        (("--keep", 0.5, "--criterion", "auto"), "only fit does that"),
         (("--keep", 0.5, "--criterion", "activation"), "activation needs --data"),
     ],
 )

@@ -128,7 +128,11 @@ def test_a_plan_needs_one_aim(edgeprune, options, said):
 
 @pytest.mark.parametrize(
     ("criterion", "said"),
-    [("tailor", "did you mean taylor"), ("taylor", "needs --data")],
+    [
+        ("tailor", "did you mean taylor"),
+        ("taylor", "needs --data"),
+        ("auto", "needs --data"),
+    ],
 )
 def test_a_wrong_criterion_is_said_before_any_training(edgeprune, tmp_path, criterion, said):
     words = (*FIT, "--speedup", 2, "--criterion", criterion, "-o", tmp_path / "run")

@@ -4,12 +4,13 @@ import random
 from collections import Counter
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from edgeprune.data.sampling import KeyedBatches, epoch_batches, held_out
+from edgeprune.data.sampling import KeyedBatches, epoch_batches, held_out, some_batches
 
 
 @given(st.integers(1, 60), st.integers(1, 20), st.booleans())
@@ -108,3 +109,33 @@ def test_the_global_generators_are_given_back() -> None:
     np.random.seed(4)
     assert len(list(epoch_batches(noisy_loader(), 0, 1))) == 3
     assert (torch.rand(1), random.random(), np.random.rand()) == expected
+
+
+class Counted(Dataset[tuple[torch.Tensor, int]]):
+    """Its samples are their numbers, asked for as our own samplers do."""
+
+    def __getitem__(self, draw: tuple[int, int]) -> tuple[torch.Tensor, int]:
+        return torch.zeros(1), draw[0]
+
+
+def sorted_loader() -> DataLoader[object]:
+    data = TensorDataset(torch.zeros(100, 1), torch.arange(100))
+    return DataLoader(data, batch_size=10)
+
+
+@pytest.mark.parametrize("share", [(0, 1), (1, 2)])
+def test_some_batches_of_a_sorted_loader_are_spread_over_it(share: tuple[int, int]) -> None:
+    found = [int(y[0]) // 10 for _, y in some_batches(sorted_loader(), 30, share)]
+    assert found == [0, 3, 6]
+
+
+def test_some_batches_are_at_most_all() -> None:
+    assert [len(x) for x, _ in some_batches(sorted_loader(), 1000)] == [10] * 10
+
+
+def test_some_batches_of_our_own_loaders_are_the_first() -> None:
+    sampler = KeyedBatches(100, 10, shuffle=False, seed=0)
+    loader: DataLoader[object] = DataLoader(Counted(), batch_sampler=sampler)
+    first = [y.tolist() for _, y in epoch_batches(loader, 0, 0)][:2]
+    assert [y.tolist() for _, y in some_batches(loader, 15)] == first
+    assert sum(len(x) for x, _ in some_batches(loader, 15, (1, 2))) == 10
