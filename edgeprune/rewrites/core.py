@@ -24,6 +24,7 @@ REWRITE_FILES = (
     "attention",
     "dimensions",
     "movement",
+    "numbers",
     "pooling",
     "products",
     "reduction",
@@ -80,6 +81,7 @@ def _rewritten(exported: ExportedProgram) -> tuple[ExportedProgram, Mapping[str,
     from edgeprune.rewrites.dimensions import unviewed
     from edgeprune.rewrites.movement import reshaped, unexpanded
     from edgeprune.rewrites.needed import needed
+    from edgeprune.rewrites.numbers import NUMBERS, in_floating_point
 
     if not needed(exported.graph, exported.graph_signature.user_inputs):
         return exported, {}
@@ -90,10 +92,11 @@ def _rewritten(exported: ExportedProgram) -> tuple[ExportedProgram, Mapping[str,
     saved = before.total() - _calls(program).total()
     unguarded(program)
     unexpanded(program)
+    whole = in_floating_point(program)
     reshaped(program)
     program = folded(program.run_decompositions({**shaped_like(), **rewrites()}))
     unviewed(program)
-    applied = Counter({FOLDED: saved})
+    applied = Counter({FOLDED: saved, NUMBERS: whole})
     for operator, number in (before - _calls(program)).items():
         if operator in _REWRITES:
             applied[_REWRITES[operator][0]] += number

@@ -12,10 +12,16 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from edgeprune.rewrites.constants import shaped_like
 from edgeprune.rewrites.core import rewrites
+from edgeprune.rewrites.numbers import is_whole
 
 aten = torch.ops.aten
 
-_LOOKED_AT = (aten.scaled_dot_product_attention.default, aten.expand.default, *shaped_like())
+_LOOKED_AT = (
+    aten.scaled_dot_product_attention.default,
+    aten.expand.default,
+    aten.hardsigmoid_.default,
+    *shaped_like(),
+)
 """What passes of their own may change, as no table of operators says."""
 
 
@@ -34,6 +40,8 @@ def needed(graph: fx.Graph, inputs: Collection[str] | None = None) -> bool:
             if node.op != "call_function":
                 continue
             if flowing.isdisjoint(node.all_input_nodes) or node.target in _LOOKED_AT:
+                return True
+            if is_whole(node):
                 return True
             flowing.add(node)
             if node.target in table:

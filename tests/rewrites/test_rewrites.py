@@ -128,6 +128,10 @@ CASES: dict[str, tuple[Body, tuple[int, ...], str]] = {
     ),
     "made mask": (shifted_mask, (2, 3, 5), "constants"),
     "roll": (lambda x: torch.roll(x, (-3, 2), (1, 2)), (2, 9, 7), "join"),
+    "join of one": (lambda x: torch.cat([x * 0.5], 1) + 0.5, (2, 9, 7), "join"),
+    "whole numbers": (lambda x: (3 - (x + 3) * 2 - 1) / 4, (2, 9, 7), "numbers"),
+    "in place": (lambda x: x.sin().add_(3).mul_(2), (2, 9, 7), "numbers"),
+    "hard sigmoid": (lambda x: F.hardsigmoid(x * 4.0), (2, 9, 7), "numbers"),
     "stack": (lambda x: torch.stack([x, x * 2], 1), (2, 9, 7), "join"),
     "parts": (lambda x: sum(x.chunk(3, 1), torch.zeros(())), (2, 9, 3), "slice"),
     "picked": (lambda x: x[:, -1] + x[:, 0], (2, 9, 3), "slice"),
@@ -211,6 +215,27 @@ def test_what_the_delegate_takes_stays() -> None:
     assert not applied
     targets = [str(n.target) for n in program.graph.nodes if n.op == "call_function"]
     assert targets == ["aten.relu.default", "aten.avg_pool2d.default", "aten.softmax.int"]
+
+
+def test_whole_numbers_among_whole_numbers_stay() -> None:
+    exported, x = program_of(lambda x: (x * 4.0).to(torch.int64) * 3 + 1, (2, 5))
+    program, applied = rewritten(exported)
+    assert not applied
+    assert torch.equal(program.module()(x), (x * 4.0).to(torch.int64) * 3 + 1)
+
+
+def test_nothing_small_is_left_outside(tmp_path: Path) -> None:
+    def body(x: Tensor) -> Tensor:
+        return F.hardsigmoid(torch.cat([x.relu()], 1)) * 3 - 1
+
+    x = torch.randn(1, 2, 6, 8)
+    graph = capture(Calls(body).eval(), (x,))
+    before = lower(graph, replace(HERE, rewrite=False), tmp_path / "before.pte")
+    after = lower(graph, HERE, tmp_path / "after.pte")
+    assert before.other_ops == {"dim_order_ops._to_dim_order_copy": 4, "aten.cat": 1}
+    assert after.other_ops == {}
+    (made,) = execute(after, (x.numpy(),))
+    torch.testing.assert_close(torch.from_numpy(made), body(x))
 
 
 def test_parameters_are_still_the_parameters() -> None:
