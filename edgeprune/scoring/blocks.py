@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -16,6 +17,7 @@ from torch import Tensor, fx, nn
 from edgeprune.choices import CRITERIA
 from edgeprune.dataflow import Dataflow
 from edgeprune.dropping import scale_branches
+from edgeprune.errors import PlanError
 from edgeprune.graph import attribute
 from edgeprune.records import Block, Graph
 from edgeprune.scoring.core import Samples
@@ -78,22 +80,59 @@ def _slopes(
     module = copy.deepcopy(graph.program).eval().requires_grad_(False)
     names = [f"gate_{i}" for i in range(len(blocks))]
     for name in names:
-        module.register_parameter(name, nn.Parameter(torch.ones(())))
+        module.register_buffer(name, torch.ones(()))
     scale_branches(module, list(zip(blocks, names, strict=True)))
-    shapes = {node.name: node.meta.get("shape") for node in graph.program.graph.nodes}
     device = _device(module)
+    places: list[tuple[int, int]] = []
     for inputs, targets in _pieces(data):
-        gates = []
-        for name, block in zip(names, blocks, strict=True):
-            shape = (len(inputs), *[1] * (len(shapes[block.add]) - 1)) if by_sample else (1,)
-            gates.append(nn.Parameter(torch.ones(shape, device=device)))
-            setattr(module, name, gates[-1])
+        if by_sample and not places:
+            places = _batch_dims(graph, blocks, inputs[:1].to(device))
+        gates = [torch.ones(len(inputs) if by_sample else 1, device=device) for _ in names]
+        for i, (name, gate) in enumerate(zip(names, gates, strict=True)):
+            gate.requires_grad_(True)
+            spread = gate
+            if by_sample:
+                dim, each = places[i]
+                spread = gate.repeat_interleave(each).unflatten(0, (-1, *[1] * -(dim + 1)))
+            setattr(module, name, spread)
         loss = data.loss(module(inputs.to(device)), targets.to(device))
         found = torch.autograd.grad(loss, gates, allow_unused=True)
         slopes = (
             torch.zeros_like(g) if s is None else s for g, s in zip(gates, found, strict=True)
         )
-        yield [slope.detach().flatten().double().cpu() for slope in slopes]
+        yield [slope.detach().double().cpu() for slope in slopes]
+
+
+def _batch_dims(graph: Graph, blocks: Sequence[Block], sample: Tensor) -> list[tuple[int, int]]:
+    """Where each block's sum has the batch: the dimension, from the end, that is twice as long for
+    two samples, and how many of its positions are of one sample."""
+    one, two = (_Shapes(graph.program).of(torch.cat([sample] * count)) for count in (1, 2))
+    places = []
+    for block in blocks:
+        sizes = list(zip(one[block.add], two[block.add], strict=True))
+        grown = [(d - len(sizes), few) for d, (few, many) in enumerate(sizes) if many == 2 * few]
+        if not grown:
+            raise PlanError(
+                f"block {block.name} has no dimension for the batch: score it with taylor or l2"
+            )
+        places.append(grown[0])
+    return places
+
+
+class _Shapes(fx.Interpreter):
+    """The shape of every tensor of a program."""
+
+    def of(self, inputs: Tensor) -> dict[str, torch.Size]:
+        self.found: dict[str, torch.Size] = {}
+        with torch.no_grad():
+            self.run(inputs)
+        return self.found
+
+    def run_node(self, node: fx.Node) -> Any:
+        result = super().run_node(node)
+        if isinstance(result, Tensor):
+            self.found[node.name] = result.shape
+        return result
 
 
 def _named(blocks: Sequence[Block], values: Tensor) -> dict[str, float]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from networks import lively
 from residuals import Nested, ResidualNet, Transformer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from edgeprune import capture
@@ -68,7 +68,24 @@ def test_the_score_is_the_slope_of_the_loss_along_a_gate(make: type) -> None:
         assert got[block.name] == pytest.approx(expected, rel=2e-3, abs=1e-6)
 
 
-@pytest.mark.parametrize("make", [ResidualNet, Transformer, Nested])
+class Elsewhere(nn.Module):
+    """Streams with the batch in the middle, and merged with positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(3, 8, 4, stride=4)
+        self.late, self.merged = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x).flatten(2).permute(2, 0, 1)  # (positions, batch, channels)
+        x = x + torch.tanh(self.late(x))
+        x = x.transpose(0, 1).reshape(-1, 8)
+        x = x + torch.tanh(self.merged(x))
+        return self.head(x.reshape(-1, 16, 8).mean(1))
+
+
+@pytest.mark.parametrize("make", [ResidualNet, Transformer, Nested, Elsewhere])
 def test_to_second_order_it_is_the_mean_square_of_every_samples_slope(make: type) -> None:
     torch.manual_seed(0)
     graph = capture(lively(make()), (torch.randn(1, 3, 16, 16),))
