@@ -13,6 +13,7 @@ from edgeprune.errors import EdgepruneError, LoweringError
 from edgeprune.lowering.backends import ready_backend
 from edgeprune.lowering.quantising import is_quantised, quantise, quantised_before
 from edgeprune.output import write_atomically
+from edgeprune.provenance import shared_provenance
 from edgeprune.quiet import quiet
 from edgeprune.reasons import reason_of, source_of
 from edgeprune.records import Artifact, Graph, Target
@@ -44,7 +45,7 @@ def lower(graph: Graph, target: Target, path: Path | str | None = None) -> Artif
             f"{'int8' if is_quantised(graph) else 'not quantised'}: quantise the graph on samples "
             "for an int8 target (fit --quantize int8), and for no other"
         )
-    with quiet():
+    with quiet(), shared_provenance():
         exported = _export(graph)
         try:
             lowered = chosen.lower(exported, target)

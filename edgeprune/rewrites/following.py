@@ -21,6 +21,7 @@ from edgeprune.channels.core import Value
 from edgeprune.channels.extents import Where, extents_of
 from edgeprune.errors import LoweringError
 from edgeprune.graph import capture
+from edgeprune.provenance import shared_provenance
 from edgeprune.quiet import quiet
 from edgeprune.records import ChannelGroup, ChannelGroups, Extent, Graph, Target
 from edgeprune.rewrites.core import rewritten
@@ -91,7 +92,7 @@ def _made(graph: Graph) -> Made | None:
     if not needed(graph.program.graph):
         return None
     inputs = of_one(graph)
-    with quiet(), torch.no_grad():
+    with quiet(), shared_provenance(), torch.no_grad():
         program, applied = rewritten(static_program(graph, inputs))
     return followed_again(graph, program, applied)
 
