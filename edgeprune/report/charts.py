@@ -146,12 +146,17 @@ def latency(data: ReportJson) -> TrackChart | None:
     return TrackChart("Latency", tracks, axis.ticks(), tuple(legend), note, guess)
 
 
+_ON_TEST, _TRIAL = "test", "try "
+"""How stages are named whose metric is on the test set, and trials, after which nothing goes on."""
+
+
 def metric(data: ReportJson) -> TrackChart | None:
-    """The validation metric after each stage that measured it."""
+    """The validation metric after each stage that measured it; a trial's change is from what all
+    of them started with."""
     found: list[tuple[str, MetricJson, float]] = []
     for stage in data["stages"]:
         value = stage["metric"]
-        if value is None or value["value"] is None:
+        if value is None or value["value"] is None or stage["name"].startswith(_ON_TEST):
             continue
         if not found or found[0][1]["name"] == value["name"]:
             found.append((stage["name"], value, value["value"]))
@@ -166,7 +171,8 @@ def metric(data: ReportJson) -> TrackChart | None:
             moved = f"{name}: {show.difference(previous, now)}"
             marks.insert(0, Mark("step", axis.at(previous), axis.at(now), moved))
         tracks.append(Track(name, show.number(now), tuple(marks)))
-        previous = now
+        if not name.startswith(_TRIAL):
+            previous = now
     label = found[0][1]["name"]
     better = "" if found[0][1]["higher_is_better"] else ", lower is better"
     return TrackChart(

@@ -300,6 +300,22 @@ def test_stages_of_another_metric_are_not_on_the_axis(report: Report) -> None:
     assert chart is None or {track.label for track in chart.tracks} == {"capture"}
 
 
+def test_trials_start_alike_and_what_is_on_the_test_set_stays_out(report: Report) -> None:
+    data: Any = to_json(report)
+    values = {"check baseline": 90, "try l2": 50, "try taylor": 60, "prune": 20, "test": 80}
+    data["stages"] = [
+        {"name": name, "seconds": 1.0, "note": "",
+         "metric": {"name": "top1", "value": value, "higher_is_better": True}}
+        for name, value in values.items()
+    ]  # fmt: skip
+    chart = charts.metric(data)
+    assert chart is not None
+    moved = {t.label: [m.title for m in t.marks if m.kind == "step"] for t in chart.tracks}
+    changes = {name: [title.split(": ")[1] for title in titles] for name, titles in moved.items()}
+    down = [show.difference(90, values[name]) for name in ("try l2", "try taylor", "prune")]
+    assert list(changes.values()) == [[], *([change] for change in down)]
+
+
 @pytest.mark.parametrize(
     ("interval", "text"),
     [
