@@ -186,6 +186,13 @@ def check_plan(plan: Plan, groups: ChannelGroups, blocks: Collection[str] = ()) 
         raise PlanError(f"the plan has {len(problems)} problem(s): " + "; ".join(problems))
 
 
+def check_blocks(dropped: Iterable[str], known: Collection[str]) -> None:
+    """Raise PlanError for names that are no block's, or are there twice."""
+    problems = _wrong_blocks(dropped, known)
+    if problems:
+        raise PlanError("; ".join(problems))
+
+
 def _wrong_blocks(dropped: Iterable[str], known: Collection[str]) -> list[str]:
     problems = []
     seen: set[str] = set()

@@ -1,12 +1,13 @@
-"""Recipes of training that make no sense, told before anything is done; imports no torch."""
+"""Wishes that make no sense, told before anything is done; imports no torch."""
 
 from __future__ import annotations
 
 import math
 from typing import get_args
 
+from edgeprune.choices import AUTO
 from edgeprune.errors import EdgepruneError
-from edgeprune.records import Optimiser, Precision, Recipe
+from edgeprune.records import FitOptions, Optimiser, Precision, Recipe
 
 OPTIMISERS: tuple[str, ...] = get_args(Optimiser)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
@@ -46,3 +47,14 @@ def check_recipe(recipe: Recipe) -> None:
     ]
     if problems:
         raise EdgepruneError(f"the training recipe cannot be used: {'; '.join(problems)}")
+
+
+def check_without_data(options: FitOptions) -> None:
+    """Raise for what needs data."""
+    if options.quantize is not None:
+        raise EdgepruneError(
+            f"{options.quantize} needs data to be calibrated on: pass --data, or leave --quantize "
+            "out"
+        )
+    if options.criterion == AUTO:
+        raise EdgepruneError("criterion auto goes by accuracy: it needs data; l2 needs none")

@@ -14,7 +14,6 @@ from torch import nn
 from edgeprune import ranks
 from edgeprune.blocks import blocks
 from edgeprune.candidates import Baseline, Programs
-from edgeprune.choices import AUTO
 from edgeprune.closed_loop import Wanted, close_the_loop, judge
 from edgeprune.data import Data, evaluate
 from edgeprune.errors import EdgepruneError
@@ -37,9 +36,9 @@ from edgeprune.measuring.runners import check_reached
 from edgeprune.models import LoadedModel
 from edgeprune.output import write_atomically
 from edgeprune.planning import Blocks, Known
-from edgeprune.plans import Plan
+from edgeprune.plans import Plan, check_blocks
 from edgeprune.quiet import quiet
-from edgeprune.recipes import check_recipe
+from edgeprune.recipes import check_recipe, check_without_data
 from edgeprune.records import (
     Artifact,
     Budget,
@@ -119,13 +118,8 @@ def begin(model: LoadedModel, data: Data | None, options: FitOptions, progress: 
             target=without_int8(options.target),
             quantize=options.quantize or "int8",
         )
-    if options.quantize is not None and data is None:
-        raise EdgepruneError(
-            f"{options.quantize} needs data to be calibrated on: pass --data, or leave --quantize "
-            "out"
-        )
-    if options.criterion == AUTO and data is None:
-        raise EdgepruneError("criterion auto goes by accuracy: it needs data; l2 needs none")
+    if data is None:
+        check_without_data(options)
     if options.quantize == "qat":
         check_trains_int8(options.target)
         if not options.recipe.epochs:
@@ -135,6 +129,7 @@ def begin(model: LoadedModel, data: Data | None, options: FitOptions, progress: 
     options.out.mkdir(parents=True, exist_ok=True)
     progress("capture", 0, 0, model.name)
     graph = capture(model.module, (torch.zeros(model.input_shape),), name=model.name)
+    check_blocks(options.drop, [block.name for block in blocks(graph)])
     request = {
         "model": model.name,
         "graph": fingerprint(graph),
@@ -148,6 +143,7 @@ def begin(model: LoadedModel, data: Data | None, options: FitOptions, progress: 
         "baseline epochs": options.baseline_epochs,
         "criterion": _criterion(options, data),
         "drop blocks": options.drop_blocks,
+        "drop": options.drop,
         "rules": asdict(options.rules),
         "floor": options.floor,
         "calibrate": options.calibrate,
@@ -283,9 +279,9 @@ def measured_baseline(work: Work, baseline: Artifact) -> Baseline:
 def _blocks(work: Work, graph: Graph) -> Blocks:
     """The residual blocks, with the importance of those that may be dropped."""
     found = blocks(graph)
-    if not work.options.drop_blocks:
-        return Blocks(found)
-    return Blocks(found, score_blocks(graph, found, work.data, work.criterion))
+    may = work.options.drop_blocks
+    importance = score_blocks(graph, found, work.data, work.criterion) if may else {}
+    return Blocks(found, importance, work.options.drop)
 
 
 def weights_key(graph: Graph) -> str:

@@ -9,18 +9,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from residual_fits import residual_fit
 from safetensors.torch import load_file
 
 from edgeprune import capture, fit, load_target, measure
 from edgeprune.data import DataRequest, load_data
-from edgeprune.errors import EdgepruneError
 from edgeprune.models import ModelRequest, load_model
 from edgeprune.plans import Plan
-from edgeprune.records import Budget, FitOptions, Recipe, Report
+from edgeprune.records import Budget, FitOptions, Recipe
 from edgeprune.report import read_report
 from edgeprune.shipping import read_manifest
 
@@ -188,42 +187,6 @@ def test_max_drop_makes_it_fail_honestly(tmp_path: Path) -> None:
     assert any("fell by" in reason for reason in report.reasons)
 
 
-RESIDUAL = """
-import torch
-from torch import nn
-
-class Block(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.a, self.b = (nn.Conv2d(16, 16, 3, padding=1, bias=False) for _ in range(2))
-        self.na, self.nb = nn.BatchNorm2d(16), nn.BatchNorm2d(16)
-
-    def forward(self, x):
-        return (x + self.nb(self.b(self.na(self.a(x)).relu()))).relu()
-
-def make(num_classes=10):
-    return nn.Sequential(
-        nn.Conv2d(1, 16, 3, 2, 1), nn.ReLU(), *(Block() for _ in range(4)),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, num_classes))
-"""
-
-
-def residual_fit(folder: Path, **wishes: Any) -> Report:
-    """A fit of the residual network to 60 kB; full, it takes 88."""
-    (folder / "net.py").write_text(RESIDUAL)
-    data = load_data(DataRequest("digits", (1, 8, 8)))
-    request = ModelRequest(f"{folder / 'net.py'}:make", input_shape=(1, 1, 8, 8), classes=10)
-    options = FitOptions(
-        load_target("host"),
-        Budget(size_bytes=60_000),
-        folder / "run",
-        Recipe(epochs=2),
-        baseline_epochs=2,
-        **wishes,
-    )
-    return fit(load_model(request), data, options)
-
-
 @pytest.mark.parametrize("criterion", ["l2", "refit"])
 def test_where_no_channel_may_go_blocks_do(tmp_path: Path, criterion: str) -> None:
     report = residual_fit(tmp_path, criterion=criterion, drop_blocks=True, floor=1.0)
@@ -234,34 +197,3 @@ def test_where_no_channel_may_go_blocks_do(tmp_path: Path, criterion: str) -> No
     assert not any("the full network already" in note for note in report.notes)
     assert report.parity is not None
     assert report.parity.max_rel < 1e-4
-
-
-def test_auto_takes_what_does_best_on_validation(tmp_path: Path) -> None:
-    report = residual_fit(tmp_path, criterion="auto")
-    tried = {s.name.removeprefix("try "): s for s in report.stages if s.name.startswith("try ")}
-    assert list(tried) == ["taylor", "l2", "taylor with blocks", "l2 with blocks"]
-    values = {name: stage.metric.value for name, stage in tried.items() if stage.metric}
-    best = max(values, key=lambda name: values[name])
-    assert [name for name, stage in tried.items() if "chosen" in stage.note] == [best]
-    plan = Plan.from_json((tmp_path / "run" / "plan.json").read_text())
-    assert plan.criterion == best.split()[0]
-    assert plan.dropped == () or "blocks" in best
-    mended = [s.metric.value for s in report.stages if s.name == "reconstruct" and s.metric]
-    assert mended[0] == pytest.approx(values[best], abs=10)  # of the same kind of plan
-    assert residual_fit(tmp_path, criterion="auto") == report
-
-
-def test_auto_passes_over_what_has_no_plan(tmp_path: Path) -> None:
-    report = residual_fit(tmp_path, criterion="auto", floor=1.0)
-    tried = {s.name: s for s in report.stages if s.name.startswith("try ")}
-    assert tried["try taylor"].metric is None
-    assert "cannot be met" in tried["try l2"].note or "budget" in tried["try l2"].note
-    assert Plan.from_json((tmp_path / "run" / "plan.json").read_text()).dropped
-
-
-def test_auto_without_data_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "net.py").write_text(RESIDUAL)
-    request = ModelRequest(f"{tmp_path / 'net.py'}:make", input_shape=(1, 1, 8, 8), classes=10)
-    options = FitOptions(load_target("host"), Budget(speedup=2), tmp_path, criterion="auto")
-    with pytest.raises(EdgepruneError, match="needs data"):
-        fit(load_model(request), None, options)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +24,27 @@ SHARED = HERE.parents[3] / "shared" / "checkpoints"
 import peer  # noqa: E402
 import resnet_cifar  # noqa: E402
 
-from edgeprune import capture, channel_groups, load_target, lower, prune, score  # noqa: E402
+from edgeprune import (  # noqa: E402
+    capture,
+    channel_groups,
+    fit,
+    load_target,
+    lower,
+    prune,
+    score,
+)
 from edgeprune.blocks import blocks  # noqa: E402
 from edgeprune.candidates import Baseline, Programs  # noqa: E402
+from edgeprune.choices import AUTO  # noqa: E402
 from edgeprune.closed_loop import Wanted, close_the_loop  # noqa: E402
 from edgeprune.cost import profile  # noqa: E402
 from edgeprune.data import Data, DataRequest, load_data  # noqa: E402
 from edgeprune.data.images import Loading, Look, kept_loader  # noqa: E402
 from edgeprune.measuring import Effort, compare, speedup  # noqa: E402
+from edgeprune.models import LoadedModel  # noqa: E402
 from edgeprune.planning import Blocks, Known  # noqa: E402
 from edgeprune.plans import Plan  # noqa: E402
-from edgeprune.records import Budget, Graph  # noqa: E402
+from edgeprune.records import Budget, FitOptions, Graph, Recipe  # noqa: E402
 from edgeprune.recovery.twins import Positions  # noqa: E402
 from edgeprune.scoring import score_blocks  # noqa: E402
 from edgeprune.surgery import kept_positions  # noqa: E402
@@ -47,7 +57,8 @@ TARGET = load_target("host")
 @dataclass(frozen=True)
 class Case:
     """A network, how much faster it is to be, and what chose the channels: a criterion of
-    edgeprune ("l2+blocks": which may drop blocks, too), or one of the peer ("tp-l2-global")."""
+    edgeprune ("l2+blocks": which may drop blocks, too; "auto": what `fit` finds by trying), or one
+    of the peer ("tp-l2-global")."""
 
     depth: int
     speedup: float
@@ -128,6 +139,11 @@ def _own_cut(folder: Path, case: Case, full: Graph, data: Data) -> None:
     groups = channel_groups(full)
     cost = profile(full, TARGET, groups)
     base = _baseline(folder, full)
+    if case.criterion == AUTO:
+        plan = _fitted(folder, case, data)
+        (folder / "plan.json").write_text(plan.to_json(), "utf-8")
+        _measure(folder, base, prune(full, plan))
+        return
     criterion, _, too = case.criterion.partition("+")
     scores = score(full, groups, criterion, data)
     own = blocks(full)
@@ -137,6 +153,17 @@ def _own_cut(folder: Path, case: Case, full: Graph, data: Data) -> None:
     found = close_the_loop(known, cost, programs, Wanted(Budget(speedup=case.speedup)))
     (folder / "plan.json").write_text(found.plan.to_json(), "utf-8")
     _measure(folder, base, prune(full, found.plan))
+
+
+def _fitted(folder: Path, case: Case, data: Data) -> Plan:
+    """The plan of a whole `fit` without training."""
+    model = LoadedModel(network(case.depth), (1, *SHAPE), f"resnet{case.depth}", has_weights=True)
+    run = folder / "run"
+    options = FitOptions(
+        TARGET, Budget(speedup=case.speedup), run, Recipe(epochs=0), criterion=AUTO
+    )
+    fit(model, replace(data, test=None), options)
+    return Plan.from_json((run / "plan.json").read_text("utf-8"))
 
 
 def _peer_cut(folder: Path, case: Case, full: Graph, data: Data) -> None:

@@ -1,7 +1,7 @@
 """What each step of recovery gives back on CIFAR-10: cut, statistics, reconstruction, epochs.
 
     python benchmarks/recovery/run.py OUT [--depths 20 56] [--speedups 1.5 2 3]
-        [--criteria taylor refit l2 tp-taylor-global] [--epochs 1 10] [--seeds 0] [--set lr=0.1]
+        [--criteria auto refit l2 tp-taylor-global] [--epochs 1 10] [--seeds 0] [--set lr=0.1]
 
 OUT holds the images as an image folder (OUT/cifar10-jpeg), a plan for every case, lowered and
 measured (OUT/plans), checkpoints, and rows.jsonl, to which every finished row is added: a second

@@ -32,6 +32,7 @@ from edgeprune.cli.options import (
     DataOption,
     DownloadOption,
     DropBlocksOption,
+    DropOption,
     InputOption,
     JsonOption,
     MaxDropOption,
@@ -153,6 +154,7 @@ def fit(  # one parameter per option: that is how Typer reads a command line
     sparsity_pattern: PatternOption = None,
     sparsity_scope: ScopeOption = None,
     drop_blocks: DropBlocksOption = False,
+    drop: DropOption = None,
     keep: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Keep groups and blocks whole that fit: 'layer4.*'."),
@@ -244,6 +246,7 @@ def fit(  # one parameter per option: that is how Typer reads a command line
         seed=seed,
         force=force,
         drop_blocks=drop_blocks,
+        drop=tuple(drop or ()),
         statistics=statistics,
         reconstruction=reconstruction,
         samples=samples,

@@ -91,7 +91,7 @@ CriterionOption = Annotated[
     typer.Option(
         metavar="NAME",
         help=f"How channels are scored: {listed(CRITERIA)}. auto (fit only): taylor and l2, "
-        "with and without blocks, whichever leaves the best validation metric before training. "
+        "with and without blocks, and which blocks, by the validation metric before training. "
         "By default taylor where there is data, else l2.",
     ),
 ]
@@ -119,6 +119,12 @@ ScopeOption = Annotated[
 DropBlocksOption = Annotated[
     bool,
     typer.Option("--drop-blocks", help="Let the budget drop residual blocks whole."),
+]
+DropOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--drop", metavar="NAME", help="Drop this residual block; may be given several times."
+    ),
 ]
 SeedOption = Annotated[int, typer.Option(metavar="N", help="Seed of all that is random.")]
 JsonOption = Annotated[

@@ -12,7 +12,6 @@ from edgeprune.choices import Strategy
 from edgeprune.cli import show
 from edgeprune.cli.loading import DataChoice, ModelChoice, load_graph
 from edgeprune.cli.progress import progress
-from edgeprune.errors import PlanError
 from edgeprune.records import Budget, Progress, Sparsity, Target
 from edgeprune.rules import Rules
 from edgeprune.units import show_bytes, show_ms, show_seconds
@@ -179,11 +178,13 @@ def _load(basis: Basis, wishes: Wishes, report: Progress) -> _Loaded:
     from edgeprune.blocks import blocks
     from edgeprune.channels import channel_groups
     from edgeprune.planning import Blocks, Known
+    from edgeprune.plans import check_blocks
     from edgeprune.scoring import score, score_blocks
 
     report("channels", 0, 0, graph.name)
     groups = channel_groups(graph)
     found = blocks(graph)
+    check_blocks(wishes.drop, [block.name for block in found])
     by = basis.criterion or ("l2" if data is None else "taylor")
     report("scores", 0, 0, by)
     scores = score(graph, groups, by, data)
@@ -205,17 +206,7 @@ def _load(basis: Basis, wishes: Wishes, report: Progress) -> _Loaded:
         rules=wishes.rules,
         time_limit=wishes.time_limit,
     )
-    unknown = [name for name in wishes.drop if name not in {block.name for block in found}]
-    if unknown:
-        raise PlanError(_no_such_blocks(unknown, [block.name for block in found]))
     return _Loaded(known, cost)
-
-
-def _no_such_blocks(unknown: list[str], known: list[str]) -> str:
-    from edgeprune.usercode import close_matches
-
-    told = [f"{name}: no such block to drop{close_matches(name, known)}" for name in unknown]
-    return "; ".join(told) + f" (there are {', '.join(known) or 'none'})"
 
 
 def _made(loaded: _Loaded, wishes: Wishes, report: Progress) -> tuple[Plan, float]:

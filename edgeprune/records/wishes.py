@@ -99,6 +99,8 @@ class FitOptions:
     force: bool = False
     drop_blocks: bool = False
     """Whether residual blocks may be dropped whole."""
+    drop: tuple[str, ...] = ()
+    """Residual blocks that are dropped in any case."""
     rules: Rules = field(default_factory=Rules)
     floor: float = 0.1
     """The least share of every group that stays."""
