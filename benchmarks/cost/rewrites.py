@@ -91,9 +91,12 @@ def table(rows: list[Row]) -> Iterator[str]:
     timed = [row for row in rows if "ratio" in row]
     if timed:
         first, loads = timed[0], [row["load"] for row in timed]
+        on_cpu = ", ".join(row["model"] for row in timed if row["clock"] == "cpu")
+        days = sorted({row["date"][:10] for row in timed})
         yield (
-            f"{first['cpu']}, {first['runtime']}, one thread, {first['clock']} time, "
-            f"{first['date'][:10]}; load average {min(loads):.1f} to {max(loads):.1f} (a shared "
+            f"{first['cpu']}, {first['runtime']}, one thread, wall time"
+            f"{f' (CPU time: {on_cpu})' if on_cpu else ''}, "
+            f"{' and '.join(days)}; load average {min(loads):.1f} to {max(loads):.1f} (a shared "
             f"machine); {first['samples']} samples of each, in turns."
         )
         yield ""
