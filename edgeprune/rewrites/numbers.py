@@ -36,7 +36,7 @@ def hardsigmoid(x: Tensor) -> Tensor:
 def is_whole(node: fx.Node) -> bool:
     """Whether a node's operator takes a whole number beside a tensor of floating point (or of a
     type that the node does not tell)."""
-    if node.target not in _OPERATORS or type(node.args[1]) is not int:
+    if node.target not in _OPERATORS or [type(other) for other in node.args[1:2]] != [int]:
         return False
     value = node.meta.get("val")
     return not isinstance(value, Tensor) or value.is_floating_point()
