@@ -18,10 +18,10 @@ from edgeprune.choices import AUTO
 from edgeprune.closed_loop import AIM, latency_limit, limits_of
 from edgeprune.errors import BudgetError
 from edgeprune.iterative import Standing
-from edgeprune.planning import Limits, plan_within
+from edgeprune.planning import Known, Limits, plan_within
 from edgeprune.plans import Plan
 from edgeprune.records import Artifact, CostModel, Metric, Scores
-from edgeprune.scoring import score, score_blocks
+from edgeprune.scoring import score
 from edgeprune.stages import Work
 from edgeprune.surgery import kept_positions, prune
 
@@ -49,14 +49,14 @@ class Entrant:
     @property
     def name(self) -> str:
         """As the report has it."""
-        blocks = " with blocks" if self.drop_blocks or self.back else ""
-        return f"{self.criterion}{blocks}{' but ' if self.back else ''}{', '.join(self.back)}"
+        some = " with blocks" if self.drop_blocks or self.back else ""
+        return f"{self.criterion}{some}{' but ' if self.back else ''}{', '.join(self.back)}"
 
 
 @dataclass(frozen=True)
 class Tried:
     """What an entrant's plan leaves of the metric before any training, None where no plan of its
-    kind is within the budget; and which blocks it drops."""
+    kind is within the budget; and which blocks it drops, the most important first."""
 
     metric: Metric | None
     note: str
@@ -134,13 +134,7 @@ class _Contest:
         better, or for `TRIALS` trials."""
         assert self.best is not None
         first, dropped = self.best, self.tried[self.best].dropped
-        ours = [name for name in dropped if name not in self.work.options.drop]
-        if not ours:
-            return
-        graph = self.start.whole
-        known = [block for block in blocks(graph) if block.name in ours]
-        importance = score_blocks(graph, known, self.work.data, first.criterion)
-        order = sorted(ours, key=lambda name: -importance[name])
+        order = [name for name in dropped if name not in self.work.options.drop]
         most, improved = len(self.tried) + TRIALS, True
         while improved:
             improved = False
@@ -156,10 +150,13 @@ class _Contest:
 
         def compute() -> Tried:
             self.work.progress(stage, 0, 0, "plan, statistics, reconstruction")
+            known = self._known(entrant)
+            cost, limits = self._priced
             try:
-                plan = self._planned(entrant)
+                text = ranks.one_for_all(lambda: plan_within(known, cost, limits).to_json())
             except BudgetError as error:
                 return Tried(None, str(error))
+            plan = Plan.from_json(text)
             small = prune(self.start.whole, plan)
             stay = kept_positions(self.start.whole, plan)
             cut = mending.Cut(self.start.current, small, stay, None, judged=JUDGED)
@@ -167,18 +164,17 @@ class _Contest:
             kept, of = sum(plan.widths().values()), sum(plan.sizes.values())
             gone = f", {len(plan.dropped)} blocks dropped" if plan.dropped else ""
             note = f"{kept} of {of} channels{gone}, before any training"
-            return Tried(metric, note, plan.dropped)
+            worth = known.blocks.importance
+            return Tried(metric, note, tuple(sorted(plan.dropped, key=lambda b: -worth.get(b, 0))))
 
         return self.work.run.stage(stage, Tried, compute, together=True)
 
-    def _planned(self, entrant: Entrant) -> Plan:
+    def _known(self, entrant: Entrant) -> Known:
+        """What an entrant's plan rests on."""
         start, name = self.start, entrant.criterion
         if name not in self.scores:
             self.scores[name] = score(start.current, start.left, name, self.work.data)
-        known = stages.known_of(_asked_as(self.work, entrant), start, self.scores[name])
-        cost, limits = self._priced
-        text = ranks.one_for_all(lambda: plan_within(known, cost, limits).to_json())
-        return Plan.from_json(text)
+        return stages.known_of(_asked_as(self.work, entrant), start, self.scores[name])
 
     @cached_property
     def _priced(self) -> tuple[CostModel, Limits]:

@@ -48,8 +48,9 @@ def fit(
     groups = channel_groups(graph)
     baseline = stages.lower_baseline(work, graph)
     cost = stages.profile_costs(work, graph, groups)
-    work, contest = entered(work, standing(graph, groups), (cost, baseline))
-    cut, early = early_rounds(work, standing(graph, groups), (cost, baseline))
+    start = standing(graph, groups)
+    work, contest = entered(work, start, (cost, baseline))
+    cut, early = early_rounds(work, start, (cost, baseline))
     scores = stages.score_channels(work, cut)
     plan, rounds = stages.make_plan(work, cut, (scores, cost, baseline))
 

@@ -129,7 +129,8 @@ def begin(model: LoadedModel, data: Data | None, options: FitOptions, progress: 
     options.out.mkdir(parents=True, exist_ok=True)
     progress("capture", 0, 0, model.name)
     graph = capture(model.module, (torch.zeros(model.input_shape),), name=model.name)
-    check_blocks(options.drop, [block.name for block in blocks(graph)])
+    if options.drop:
+        check_blocks(options.drop, [block.name for block in blocks(graph)])
     request = {
         "model": model.name,
         "graph": fingerprint(graph),

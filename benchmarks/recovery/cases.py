@@ -136,23 +136,24 @@ def told_of(folder: Path) -> dict[str, Any]:
 
 def _own_cut(folder: Path, case: Case, full: Graph, data: Data) -> None:
     """plan.json by the closed loop, as `edgeprune fit` makes it."""
+    base = _baseline(folder, full)
+    auto = case.criterion == AUTO
+    plan = _fitted(folder, case, data) if auto else _looped(case, full, data, base)
+    (folder / "plan.json").write_text(plan.to_json(), "utf-8")
+    _measure(folder, base, prune(full, plan))
+
+
+def _looped(case: Case, full: Graph, data: Data, base: Baseline) -> Plan:
+    """The plan of the closed loop by one criterion."""
     groups = channel_groups(full)
     cost = profile(full, TARGET, groups)
-    base = _baseline(folder, full)
-    if case.criterion == AUTO:
-        plan = _fitted(folder, case, data)
-        (folder / "plan.json").write_text(plan.to_json(), "utf-8")
-        _measure(folder, base, prune(full, plan))
-        return
     criterion, _, too = case.criterion.partition("+")
     scores = score(full, groups, criterion, data)
     own = blocks(full)
     importance = score_blocks(full, own, data, criterion) if too else {}
     known = Known(full, groups, scores, blocks=Blocks(own, importance))
     programs = Programs(full, TARGET, base)
-    found = close_the_loop(known, cost, programs, Wanted(Budget(speedup=case.speedup)))
-    (folder / "plan.json").write_text(found.plan.to_json(), "utf-8")
-    _measure(folder, base, prune(full, found.plan))
+    return close_the_loop(known, cost, programs, Wanted(Budget(speedup=case.speedup))).plan
 
 
 def _fitted(folder: Path, case: Case, data: Data) -> Plan:

@@ -19,16 +19,14 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from cases import Case, Cut, cut_of, images
 from shown import kept, show
-from torch.utils.data import DataLoader, TensorDataset
 
-from edgeprune.data import Data, epoch_batches, evaluate
+from edgeprune.data import Data, evaluate
 from edgeprune.records import Graph, Recipe
 from edgeprune.recovery.features import matches
 from edgeprune.recovery.reconstruction import Effort, reconstruct
@@ -113,7 +111,6 @@ class Steps:
 
     def __init__(self, cut: Cut, data: Data, words: argparse.Namespace) -> None:
         self.made, self.data, self.words = cut, data, words
-        self.few = shortened(data, JUDGED)
 
     def baseline(self) -> tuple[Graph, dict[str, Any]]:
         return self._judged(self.made.full)
@@ -164,15 +161,9 @@ class Steps:
         return path
 
     def _judged(self, graph: Graph) -> tuple[Graph, dict[str, Any]]:
-        value = evaluate(graph.program, self.few.validation, self.few).value
+        data = self.data
+        value = evaluate(graph.program, data.validation, data, most=JUDGED).value
         return graph, {"validation": value}
-
-
-def shortened(data: Data, samples: int) -> Data:
-    """The data with only the first validation images."""
-    batches = list(itertools.islice(epoch_batches(data.validation, 0, 0), -(-samples // 128)))
-    inputs, targets = (torch.cat(parts)[:samples] for parts in zip(*batches, strict=True))
-    return replace(data, validation=DataLoader(TensorDataset(inputs, targets), batch_size=128))
 
 
 def add(out: Path, row: dict[str, Any], told: dict[str, Any]) -> None:

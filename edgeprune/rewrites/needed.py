@@ -39,9 +39,8 @@ def needed(graph: fx.Graph, inputs: Collection[str] | None = None) -> bool:
                 flowing.add(node)
             if node.op != "call_function":
                 continue
-            if flowing.isdisjoint(node.all_input_nodes) or node.target in _LOOKED_AT:
-                return True
-            if is_whole(node):
+            looked_at = node.target in _LOOKED_AT or is_whole(node)
+            if looked_at or flowing.isdisjoint(node.all_input_nodes):
                 return True
             flowing.add(node)
             if node.target in table:

@@ -86,7 +86,7 @@ def _slopes(
     places: list[tuple[int, int]] = []
     for inputs, targets in _pieces(data):
         if by_sample and not places:
-            places = _batch_dims(graph, blocks, inputs[:1].to(device))
+            places = _batch_dims(module, blocks, inputs[:1].to(device))
         gates = [torch.ones(len(inputs) if by_sample else 1, device=device) for _ in names]
         for i, (name, gate) in enumerate(zip(names, gates, strict=True)):
             gate.requires_grad_(True)
@@ -103,10 +103,12 @@ def _slopes(
         yield [slope.detach().double().cpu() for slope in slopes]
 
 
-def _batch_dims(graph: Graph, blocks: Sequence[Block], sample: Tensor) -> list[tuple[int, int]]:
+def _batch_dims(
+    module: fx.GraphModule, blocks: Sequence[Block], sample: Tensor
+) -> list[tuple[int, int]]:
     """Where each block's sum has the batch: the dimension, from the end, that is twice as long for
     two samples, and how many of its positions are of one sample."""
-    one, two = (_Shapes(graph.program).of(torch.cat([sample] * count)) for count in (1, 2))
+    one, two = (_Shapes(module).of(torch.cat([sample] * count)) for count in (1, 2))
     places = []
     for block in blocks:
         sizes = list(zip(one[block.add], two[block.add], strict=True))
