@@ -2,8 +2,9 @@
 
     python benchmarks/cost/rewrites.py OUT lower|measure|table [--models a,b|all]
 
-`lower` makes both programs of each network (it goes on where it stopped), `measure` times them in
-turns, so that whatever disturbs the machine hits both, `table` prints Markdown. Weights are random.
+`lower` makes both programs of each network, `measure` times them in turns, so that whatever
+disturbs the machine hits both, and removes them (those of all networks are 35 GB), `table` prints
+Markdown. All go on where they stopped. Weights are random.
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ def lower_both(out: Path, model: str) -> None:
 
 def measure_both(out: Path, model: str) -> None:
     """A row in OUT/rewrites.jsonl; nothing is run where both programs are the same bytes."""
+    if any(row["model"] == model for row in rows_of(out)):
+        return
     paths = [out / f"{model}-{side}.pte" for side in SIDES]
     known = {side: json.loads((out / f"{model}-{side}.json").read_text()) for side in SIDES}
     row: Row = {"model": model, **{side: known[side] for side in SIDES}}
@@ -83,7 +86,15 @@ def measure_both(out: Path, model: str) -> None:
         }
     with (out / "rewrites.jsonl").open("a") as file:
         file.write(json.dumps(row) + "\n")
+    for path in paths:
+        path.unlink()
     print(row, flush=True)
+
+
+def rows_of(out: Path) -> list[Row]:
+    """What was measured before."""
+    path = out / "rewrites.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def table(rows: list[Row]) -> Iterator[str]:
@@ -130,10 +141,7 @@ def main(words: list[str] | None = None) -> None:
     warnings.simplefilter("ignore")
     asked.out.mkdir(parents=True, exist_ok=True)
     if asked.stage == "table":
-        rows = [
-            json.loads(line) for line in (asked.out / "rewrites.jsonl").read_text().splitlines()
-        ]
-        print("\n".join(table(list({row["model"]: row for row in rows}.values()))))
+        print("\n".join(table(rows_of(asked.out))))
         return
     models = torchvision.models.list_models(torchvision.models) if asked.models == "all" else ()
     for model in models or asked.models.split(","):
