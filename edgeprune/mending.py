@@ -10,7 +10,7 @@ import copy
 from dataclasses import dataclass, replace
 from functools import reduce
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from edgeprune import ranks
 from edgeprune.data import Data, evaluate
@@ -198,7 +198,8 @@ def save_weights(work: Work, name: str, graph: Graph) -> None:
     if not ranks.is_first():
         return
     state = {key: t.detach().contiguous().clone() for key, t in graph.program.state_dict().items()}
-    write_atomically(work.run.file(name), lambda beside: save_file(state, beside))
+    data = save(state)
+    write_atomically(work.run.file(name), lambda beside: beside.write_bytes(data))
 
 
 def _data(work: Work) -> Data:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import tempfile
 from collections.abc import Callable
@@ -11,6 +13,8 @@ from typing import Any
 from edgeprune.errors import OutputError
 
 MARKER = ".edgeprune"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Of an OSError: there is no room for what was written, on the disk or in what the user may use."""
 
 
 def claim_directory(path: Path, *, force: bool = False) -> Path:
@@ -59,6 +63,17 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
             beside.unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def serialised(save: Callable[[Any, io.BytesIO], Any], value: Any) -> bytes:
+    """What `save` (torch.save and its like) writes of `value`.
+
+    To be written to a file in one piece: PyTorch's own writer ends the process where the disk is
+    full, or raises a RuntimeError that does not say so.
+    """
+    buffer = io.BytesIO()
+    save(value, buffer)
+    return buffer.getvalue()
 
 
 def _try_writing(folder: Path, asked: Path) -> None:

@@ -34,7 +34,7 @@ from edgeprune.measuring import Effort, check_structure, compare, compare_until,
 from edgeprune.measuring.kernels import profile
 from edgeprune.measuring.runners import check_reached
 from edgeprune.models import LoadedModel
-from edgeprune.output import write_atomically
+from edgeprune.output import serialised, write_atomically
 from edgeprune.planning import Blocks, Known
 from edgeprune.plans import Plan, check_blocks
 from edgeprune.quiet import quiet
@@ -320,12 +320,8 @@ def _save_program(path: Path, graph: Graph) -> None:
         shapes = tuple({0: torch.export.Dim.AUTO} for _ in inputs)
     with quiet():
         program = torch.export.export(graph.program, inputs, dynamic_shapes=shapes)
-
-    def write(beside: Path) -> None:
-        with beside.open("wb") as file:
-            torch.export.save(program, file)
-
-    write_atomically(path, write)
+    data = serialised(torch.export.save, program)
+    write_atomically(path, lambda beside: beside.write_bytes(data))
 
 
 def measure_both(work: Work, baseline: Artifact, artifact: Artifact) -> Measured:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from edgeprune.errors import OutputError
@@ -48,3 +52,45 @@ def test_claiming_a_file_leaves_it_as_it_is(tmp_path):
     path.write_text("kept")
     claim_file(path)
     assert path.read_text() == "kept"
+
+
+def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
+    """In a process that may write no more than 10 kB to a file, which fails as a full disk does."""
+    kept = {name: tmp_path / name for name in ("plan.json", "train.checkpoint", "model.pt2")}
+    for path in kept.values():
+        path.write_text("kept")
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, *map(str, kept.values())],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for said, path in zip(done.stdout.splitlines(), kept.values(), strict=True):
+        assert said.startswith("cannot write ")
+        assert said.endswith(f"{path}: File too large")
+        assert path.read_text() == "kept"
+    assert {entry.name for entry in tmp_path.iterdir()} == set(kept)
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+import torch
+from edgeprune.errors import OutputError
+from edgeprune.output import serialised, write_atomically
+from edgeprune.recovery.checkpoint import write_checkpoint
+
+plan, checkpoint, program = map(Path, sys.argv[1:])
+tensor = torch.zeros(10_000)
+exported = torch.export.export(torch.nn.Linear(100, 100), (torch.zeros(1, 100),))
+data = serialised(torch.export.save, exported)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+for write in (
+    lambda: write_atomically(plan, lambda beside: beside.write_text("x" * 20_000)),
+    lambda: write_checkpoint(checkpoint, "", {"weights": tensor}),
+    lambda: write_atomically(program, lambda beside: beside.write_bytes(data)),
+):
+    try:
+        write()
+    except OutputError as error:
+        print(error)
+"""

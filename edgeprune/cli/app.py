@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 import traceback
 from collections.abc import Sequence
 from typing import Annotated, Any, cast
@@ -24,6 +25,7 @@ from edgeprune.cli.report import report
 from edgeprune.cli.table import app as table
 from edgeprune.cli.targets import app as targets
 from edgeprune.errors import EdgepruneError
+from edgeprune.output import FULL
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 BROKEN_PIPE = 141  # 128 + SIGPIPE
@@ -100,7 +102,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BROKEN_PIPE
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            return _fail(_no_room(error), EdgepruneError.exit_code)
         traceback.print_exc()
         return _fail("this is a bug of ours; please report it with the lines above", BUG)
     if code == INTERRUPTED:  # Typer may have turned Ctrl-C into its exit code by itself
@@ -119,6 +123,14 @@ def _usage(error: Any) -> str:
     message = " ".join(error.format_message().split()).rstrip(".")
     where = error.ctx.command_path if error.ctx is not None else "edgeprune"
     return f"{message} (see `{where} --help`)"
+
+
+def _no_room(error: OSError) -> str:
+    """A disk is full, and it is not the output's: that is told where it is written."""
+    return (
+        f"{error.strerror}: {error.filename or 'a temporary file'}; free some space, or name a "
+        f"folder on another disk in TMPDIR (now {tempfile.gettempdir()})"
+    )
 
 
 def _fail(message: str, code: int) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from edgeprune.errors import OutputError
+from edgeprune.output import serialised
 
 _FORMAT = 1
 
@@ -23,19 +24,22 @@ def write_checkpoint(path: Path, fingerprint: str, state: Mapping[str, Any]) -> 
     cut leaves one or the other. Raises OutputError if the file cannot be written.
     """
     content = {"format": _FORMAT, "fingerprint": fingerprint, "state": dict(state)}
+    data = serialised(torch.save, content)
     draft = path.with_name(path.name + ".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with draft.open("wb") as file:
-            torch.save(content, file)
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(draft, path)
         _sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
+    except OSError as error:
         with suppress(OSError):  # the folder itself may be what is wrong
             draft.unlink(missing_ok=True)
-        raise OutputError(f"cannot write the checkpoint {path}: {error}") from error
+        raise OutputError(
+            f"cannot write the checkpoint {path}: {error.strerror or error}"
+        ) from error
 
 
 def read_checkpoint(path: Path, fingerprint: str) -> tuple[dict[str, Any] | None, str]:

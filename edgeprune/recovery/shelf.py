@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from edgeprune.output import serialised
+
 
 class Shelf:
     """Values by (piece of the samples, key). What does not fit into `limit_bytes` lies in files of
@@ -70,7 +72,7 @@ class Shelf:
             self._folder = tempfile.TemporaryDirectory(prefix="edgeprune-")
         self._files += 1
         path = Path(self._folder.name) / f"{self._files}.pt"
-        torch.save(value, path)
+        path.write_bytes(serialised(torch.save, value))
         return path
 
     def _forget(self, value: Any) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -160,6 +163,13 @@ def test_a_bug_shows_its_traceback_and_ends_with_1(edgeprune, monkeypatch):
     assert "Traceback" in ended.err
     assert "ZeroDivisionError: ours" in ended.err
     assert ended.out == ""
+
+
+def test_no_room_for_temporary_files_is_no_bug(edgeprune, monkeypatch):
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    said = one_error_line(_fail_with(edgeprune, monkeypatch, full))
+    assert "No space left on device" in said
+    assert f"TMPDIR (now {tempfile.gettempdir()})" in said
 
 
 def _fail_with(edgeprune, monkeypatch, error):
