@@ -17,6 +17,7 @@ from edgeprune.records import (
     Graph,
     Measurement,
     Metric,
+    Parity,
     Round,
     Side,
     Stage,
@@ -174,6 +175,16 @@ def notes(
     for part in (baseline, training):
         found += part.notes if part is not None else ()
     return tuple(dict.fromkeys(found))
+
+
+def on_parity(parity: Parity | None) -> tuple[str, ...]:
+    """That a comparison of nothing but zeros is none."""
+    if parity is None or not parity.all_zero:
+        return ()
+    return (
+        "every output of the network is 0 on the inputs compared (its last layer was never "
+        "trained?): that the program agrees says nothing",
+    )
 
 
 def on_zeros(before: Side, after: Side) -> tuple[str, ...]:

@@ -119,6 +119,7 @@ def fit(
             *findings.dropped(plan.dropped),
             *plan.notes,
             *findings.on_rewrites(artifact),
+            *findings.on_parity(parity),
             *int8.costs_notes(options),
             *findings.notes(work.given, baseline_training, training),
             *(findings.on_zeros(before, after) if plan.sparsity is not None else ()),

@@ -74,12 +74,16 @@ class Round:
 
 @dataclass(frozen=True)
 class Parity:
-    """Eager against .pte on real inputs: max |difference|, and that over max |eager|."""
+    """Eager against .pte on real inputs: max |difference|, and that over max |eager|.
+
+    `all_zero`: every eager value is 0, so that agreement says nothing of the program.
+    """
 
     max_abs: float
     max_rel: float
     samples: int
     top1_agreement: float | None = None
+    all_zero: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from edgeprune import findings
 from edgeprune.errors import MeasureError
 from edgeprune.measuring import execute, parity
 from edgeprune.measuring.agreement import agreement
@@ -31,6 +32,18 @@ def test_parity_finds_other_weights(narrow, pairs) -> None:
         other.head.bias += 1.0
     found = parity(replace(narrow.graph, program=other), narrow.artifact, [IMAGES])
     assert found.max_abs == pytest.approx(1.0, abs=1e-4)
+
+
+def test_parity_of_zeros_is_told_apart() -> None:
+    """A head that was never trained agrees with whatever else gives zeros."""
+    zeros, almost = np.zeros((2, 10), np.float32), np.zeros((2, 10), np.float32)
+    almost[1, 3] = 1e-30
+    assert agreement([zeros], [zeros]).all_zero
+    assert not agreement([almost], [almost]).all_zero
+    assert not agreement([zeros, almost], [zeros, almost]).all_zero
+    assert findings.on_parity(agreement([zeros], [zeros]))
+    assert not findings.on_parity(agreement([almost], [zeros]))
+    assert not findings.on_parity(None)
 
 
 def test_outputs_come_in_the_order_of_inputs(narrow, pairs) -> None:
