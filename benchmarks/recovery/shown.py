@@ -28,6 +28,8 @@ def show(out: Path) -> None:
     rows = kept(out)
     tested = [row for row in rows if "top1" in row["found"]]
     table(out, tested, "top1", "top-1, test")
+    print("\nAgainst the peer: of each, the case that is best on the validation split.\n")
+    margins(tested)
     others = [row for row in rows if row not in tested]
     if others:
         print("\nNot tested: chosen between on the validation split.\n")
@@ -59,6 +61,50 @@ def table(out: Path, rows: list[dict[str, Any]], metric: str, title: str) -> Non
             f"| {case} | {_measured(out / 'plans' / case)} | {what} | {mean:.2f}{spread} | {below} "
             f"| {len(values)} | {judged:.2f} | {cpu:.0f} |"
         )
+
+
+def margins(rows: list[dict[str, Any]]) -> None:
+    """Print a line for each network, speed-up and step that both edgeprune and the peer took.
+
+    Of either the case with the best validation metric counts. The peer's cut cannot be
+    reconstructed, so that its best without labels stands beside ours with reconstruction.
+    """
+    print("| network | speed-up | step | edgeprune | top-1 | peer | top-1 | margin |")
+    print("|---|---|---|---|---|---|---|---|")
+    sides: dict[tuple[str, ...], dict[bool, dict[str, list[dict[str, Any]]]]] = {}
+    for line in rows:
+        row = line["row"]
+        if row["step"] == "baseline":
+            continue
+        network, speedup, criterion = row["case"].split("-", 2)
+        trained = "epochs" in row["step"]
+        step = f"{row['step']}, {row['recipe']}" if trained else "without labels"
+        cases = sides.setdefault((network, speedup, step), {}).setdefault(
+            criterion.startswith("tp-"), {}
+        )
+        cases.setdefault(f"{criterion} {'' if trained else row['step']}".strip(), []).append(
+            line["found"]
+        )
+    for (network, speedup, step), found in sorted(sides.items()):
+        if len(found) < 2:
+            continue
+        (ours, top), (peers, other) = (_best(found[peer]) for peer in (False, True))
+        print(
+            f"| {network} | {speedup} | {step} | {ours} | {top:.2f} | {peers} | {other:.2f} "
+            f"| {top - other:+.2f} |"
+        )
+
+
+def _best(cases: dict[str, list[dict[str, Any]]]) -> tuple[str, float]:
+    """The case that is best on the validation split, and its metric on the test set: means over
+    its seeds."""
+    mean = {
+        name: [statistics.mean(f[metric] for f in found) for metric in ("validation", "top1")]
+        for name, found in cases.items()
+    }
+    name = max(mean, key=lambda name: mean[name][0])
+    seeds = len(cases[name])
+    return f"{name}{f' ({seeds} seeds)' if seeds > 1 else ''}", mean[name][1]
 
 
 _STEPS = ("baseline", "cut", "statistics", "reconstruction")
