@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save
 from edgeprune import ranks
 from edgeprune.data import Data, evaluate
 from edgeprune.findings import Training
-from edgeprune.output import write_atomically
+from edgeprune.output import write_whole
 from edgeprune.records import Graph, Metric, Recipe
 from edgeprune.recovery.features import Match
 from edgeprune.recovery.norms import norms
@@ -198,8 +198,7 @@ def save_weights(work: Work, name: str, graph: Graph) -> None:
     if not ranks.is_first():
         return
     state = {key: t.detach().contiguous().clone() for key, t in graph.program.state_dict().items()}
-    data = save(state)
-    write_atomically(work.run.file(name), lambda beside: beside.write_bytes(data))
+    write_whole(work.run.file(name), save(state))
 
 
 def _data(work: Work) -> Data:

@@ -7,6 +7,7 @@ import io
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,20 +48,27 @@ def claim_file(path: Path) -> Path:
     return path
 
 
-def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` make a file beside `path`, then, once it is on disk, put it in its place whole.
+def write_whole(path: Path, content: str | bytes, draft: Path | None = None) -> None:
+    """A file with this content (text as UTF-8) at `path`, all or nothing.
 
-    Raises `OutputError` where that cannot be done; what was there before is then still there.
+    It is complete on disk, as `draft`, before it takes the name, so that a kill or a power cut
+    leaves the old file or the new one. Drafts have a name for each process, so that two can write
+    one path; a kill leaves them, and what is large and written often names one of its own. Raises
+    `OutputError` where it cannot be written; what was there before is then still there.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    data = content.encode() if isinstance(content, str) else content
+    draft = draft or path.with_name(f".{path.name}.{os.getpid()}")
     try:
         try:
-            write(beside)
-            with beside.open("rb+") as file:
+            with draft.open("wb") as file:
+                file.write(data)
+                file.flush()
                 os.fsync(file.fileno())
-            beside.replace(path)
+            draft.replace(path)
         finally:
-            beside.unlink(missing_ok=True)
+            with suppress(OSError):  # the folder itself may be what is wrong
+                draft.unlink(missing_ok=True)
+        _sync_folder(path.parent)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
@@ -74,6 +82,17 @@ def serialised(save: Callable[[Any, io.BytesIO], Any], value: Any) -> bytes:
     buffer = io.BytesIO()
     save(value, buffer)
     return buffer.getvalue()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename last through a power cut, where folders can be opened (not on Windows)."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _try_writing(folder: Path, asked: Path) -> None:

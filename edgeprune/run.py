@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from edgeprune import ranks
 from edgeprune.errors import OutputError
-from edgeprune.output import write_atomically
+from edgeprune.output import write_whole
 
 SCHEMA = "edgeprune-run/1"
 Result = TypeVar("Result")
@@ -112,7 +112,7 @@ class Run:
         text = json.dumps(
             {"schema": SCHEMA, "request": self.request, "stages": self.stages}, indent=1
         )
-        write_atomically(self.directory / "run.json", lambda path: path.write_text(text, "utf-8"))
+        write_whole(self.directory / "run.json", text)
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

@@ -34,7 +34,7 @@ from edgeprune.measuring import Effort, check_structure, compare, compare_until,
 from edgeprune.measuring.kernels import profile
 from edgeprune.measuring.runners import check_reached
 from edgeprune.models import LoadedModel
-from edgeprune.output import serialised, write_atomically
+from edgeprune.output import serialised, write_whole
 from edgeprune.planning import Blocks, Known
 from edgeprune.plans import Plan, check_blocks
 from edgeprune.quiet import quiet
@@ -237,8 +237,7 @@ def make_plan(
             strategy=how if rounds == 1 else f"iterative, {rounds} rounds by {how}",
             sparsity=work.options.sparsity,
         )
-        text = plan.to_json()
-        write_atomically(file, lambda path: path.write_text(text, "utf-8"))
+        write_whole(file, plan.to_json())
         return found.rounds
 
     rounds = work.run.stage("plan", tuple[Round, ...], compute)
@@ -321,7 +320,7 @@ def _save_program(path: Path, graph: Graph) -> None:
     with quiet():
         program = torch.export.export(graph.program, inputs, dynamic_shapes=shapes)
     data = serialised(torch.export.save, program)
-    write_atomically(path, lambda beside: beside.write_bytes(data))
+    write_whole(path, data)
 
 
 def measure_both(work: Work, baseline: Artifact, artifact: Artifact) -> Measured:

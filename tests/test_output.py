@@ -76,7 +76,7 @@ import resource, sys
 from pathlib import Path
 import torch
 from edgeprune.errors import OutputError
-from edgeprune.output import serialised, write_atomically
+from edgeprune.output import serialised, write_whole
 from edgeprune.recovery.checkpoint import write_checkpoint
 
 plan, checkpoint, program = map(Path, sys.argv[1:])
@@ -85,9 +85,9 @@ exported = torch.export.export(torch.nn.Linear(100, 100), (torch.zeros(1, 100),)
 data = serialised(torch.export.save, exported)
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 for write in (
-    lambda: write_atomically(plan, lambda beside: beside.write_text("x" * 20_000)),
+    lambda: write_whole(plan, "x" * 20_000),
     lambda: write_checkpoint(checkpoint, "", {"weights": tensor}),
-    lambda: write_atomically(program, lambda beside: beside.write_bytes(data)),
+    lambda: write_whole(program, data),
 ):
     try:
         write()

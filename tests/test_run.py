@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from edgeprune.errors import OutputError
-from edgeprune.output import write_atomically
+from edgeprune.output import write_whole
 from edgeprune.records import Metric, Round
 from edgeprune.run import Run
 
@@ -67,15 +68,17 @@ def test_a_result_of_another_version_is_found_out_again(tmp_path: Path) -> None:
     assert run.stage("check", Metric, lambda: Metric("m", 2.0)).value == 2.0
 
 
-def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_write_that_fails_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "kept"
     path.write_text("old")
 
-    def broken(beside: Path) -> None:
-        beside.write_text("half")
+    def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OutputError, match="No space left"):
-        write_atomically(path, broken)
+        write_whole(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]

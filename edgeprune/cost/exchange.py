@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from edgeprune.cost.keys import key_from_json, key_to_json
 from edgeprune.cost.table import Batch, CostTable
 from edgeprune.errors import DataError, OutputError
-from edgeprune.output import write_atomically
+from edgeprune.output import write_whole
 from edgeprune.records import Conditions, KernelKey
 
 VERSION = 1
@@ -42,7 +42,7 @@ def write_table(table: CostTable, path: Path) -> int:
             for batch in batches
         ],
     }
-    write_atomically(path, lambda beside: beside.write_text(json.dumps(document), encoding="utf-8"))
+    write_whole(path, json.dumps(document))
     return sum(len(batch.kernels) for batch in batches)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edgeprune.errors import DataError, OutputError
-from edgeprune.output import write_atomically
+from edgeprune.output import write_whole
 
 Files = Mapping[str, bytes]
 """Contents by path in the kit."""
@@ -44,7 +44,7 @@ def pack(files: Files, out: Path) -> None:
     if out.suffix == ".zip":
         data = zipped(files, out.stem)
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(out, lambda beside: beside.write_bytes(data))
+        write_whole(out, data)
         return
     try:
         for name, data in files.items():

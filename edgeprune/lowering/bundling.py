@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgeprune.output import write_atomically
+from edgeprune.output import write_whole
 
 Case = tuple[Sequence[Any], Sequence[Any]]
 """Inputs and the outputs expected for them: contiguous tensors of the program's shapes and
@@ -33,5 +33,5 @@ def bundle(program: Path, cases: Sequence[Case], path: Path) -> bytes:
     )
     made = BundledProgram(None, [suite], pte_file_path=str(program))
     data = bytes(serialize_from_bundled_program_to_flatbuffer(made))
-    write_atomically(path, lambda beside: beside.write_bytes(data))
+    write_whole(path, data)
     return data

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeprune.errors import EdgepruneError, LoweringError
 from edgeprune.lowering.backends import ready_backend
 from edgeprune.lowering.quantising import is_quantised, quantise, quantised_before
-from edgeprune.output import write_atomically
+from edgeprune.output import write_whole
 from edgeprune.provenance import shared_provenance
 from edgeprune.quiet import quiet
 from edgeprune.reasons import reason_of, source_of
@@ -58,9 +57,8 @@ def lower(graph: Graph, target: Target, path: Path | str | None = None) -> Artif
     path = Path(path)
     # First what belongs to the program, so that whoever sees the program has it all.
     for suffix, text in lowered.beside.items():
-        kept = path.with_name(path.name + suffix)
-        write_atomically(kept, partial(Path.write_text, data=text, encoding="utf-8"))
-    write_atomically(path, lambda beside: beside.write_bytes(lowered.program))
+        write_whole(path.with_name(path.name + suffix), text)
+    write_whole(path, lowered.program)
     return Artifact(
         path=path,
         target=target.name,

@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from edgeprune.errors import DataError, OutputError
-from edgeprune.output import write_atomically
+from edgeprune.output import write_whole
 from edgeprune.records import Measurement
 
 FORMAT = "edgeprune-bench/1"
@@ -156,7 +156,7 @@ def write_result(path: Path, measured: Sequence[Measurement], hashes: Sequence[s
     `hashes` are the programs' SHA-256. Raises OutputError where it cannot be written.
     """
     text = json.dumps(_document(measured, hashes), indent=1) + "\n"
-    write_atomically(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+    write_whole(path, text)
 
 
 def _problems(result: Result) -> list[str]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from edgeprune.errors import OutputError
-from edgeprune.output import serialised
+from edgeprune.output import serialised, write_whole
 
 _FORMAT = 1
 
@@ -20,26 +19,16 @@ _FORMAT = 1
 def write_checkpoint(path: Path, fingerprint: str, state: Mapping[str, Any]) -> None:
     """Replace the checkpoint at `path` by `state` (tensors and plain values), all or nothing.
 
-    The new file is complete on disk before it takes the old one's name, so that a kill or a power
-    cut leaves one or the other. Raises OutputError if the file cannot be written.
+    Raises OutputError if the file cannot be written.
     """
     content = {"format": _FORMAT, "fingerprint": fingerprint, "state": dict(state)}
     data = serialised(torch.save, content)
-    draft = path.with_name(path.name + ".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-        _sync_folder(path.parent)
     except OSError as error:
-        with suppress(OSError):  # the folder itself may be what is wrong
-            draft.unlink(missing_ok=True)
-        raise OutputError(
-            f"cannot write the checkpoint {path}: {error.strerror or error}"
-        ) from error
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    # always the same draft: however often a run is killed, one is left
+    write_whole(path, data, draft=path.with_name(path.name + ".tmp"))
 
 
 def read_checkpoint(path: Path, fingerprint: str) -> tuple[dict[str, Any] | None, str]:
@@ -64,14 +53,3 @@ def read_checkpoint(path: Path, fingerprint: str) -> tuple[dict[str, Any] | None
     if found != fingerprint:
         return None, f"{path.name} belongs to another recipe, data set or model: starting over"
     return state, ""
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename last through a power cut, where folders can be opened (not on Windows)."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

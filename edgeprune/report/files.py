@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from edgeprune.errors import OutputError
-from edgeprune.output import write_atomically
+from edgeprune.output import write_whole
 from edgeprune.records import OnDevice, Report
 from edgeprune.report.convert import device_json, to_json
 from edgeprune.report.page import to_html, to_markdown
@@ -51,7 +50,7 @@ def write_document(data: dict[str, Any], directory: Path) -> None:
         "report.json": dump(data),
     }
     for name, text in texts.items():
-        write_atomically(directory / name, partial(_write, text))
+        write_whole(directory / name, text)
 
 
 def read_report(directory: Path) -> dict[str, Any]:
@@ -126,7 +125,3 @@ def _check_version(path: Path, data: Any) -> None:
         )
     if int(number) < 1:
         raise OutputError(f"{path}: there is no {schema}; this edgeprune reads {SCHEMA}.")
-
-
-def _write(text: str, path: Path) -> None:
-    path.write_text(text, encoding="utf-8", newline="\n")

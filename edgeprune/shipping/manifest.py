@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from edgeprune.errors import OutputError
-from edgeprune.output import write_atomically
+from edgeprune.output import write_whole
 from edgeprune.records import Manifest
 from edgeprune.records.shipping import MANIFEST_FORMAT
 
@@ -27,8 +27,7 @@ def manifest_path(program: Path) -> Path:
 def write_manifest(manifest: Manifest, program: Path) -> Path:
     """Writes `manifest` beside `program`; where to. The same manifest gives the same bytes."""
     path = manifest_path(program)
-    text = manifest_text(manifest)
-    write_atomically(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+    write_whole(path, manifest_text(manifest))
     return path
 
 

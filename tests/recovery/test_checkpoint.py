@@ -67,5 +67,5 @@ def test_a_draft_that_was_cut_off_does_no_harm(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot write the checkpoint"):
+    with pytest.raises(OutputError, match=r"cannot write .*run\.ckpt"):
         write_checkpoint(tmp_path / "file" / "run.ckpt", "abc", STATE)
