@@ -69,6 +69,10 @@ class Case:
         return f"resnet{self.depth}-{self.speedup:g}x-{self.criterion}"
 
 
+class OutOfReach(Exception):
+    """The peer has no network that is as fast."""
+
+
 @dataclass(frozen=True)
 class Cut:
     """The full network, what is left of it, and which positions of its parameters these are (None
@@ -114,7 +118,7 @@ def images(out: Path) -> Data:
 
 
 def cut_of(out: Path, case: Case, data: Data) -> Cut:
-    """The cut of a case, planned and measured now if it was not before."""
+    """The cut of a case, planned and measured now if it was not before. Raises OutOfReach."""
     full = captured(network(case.depth), f"resnet{case.depth}")
     folder = out / "plans" / case.name
     if not (folder / "measured.json").exists():
@@ -201,7 +205,7 @@ def _bisected(
         else:
             low = ratio
     if best is None:
-        sys.exit(f"no ratio makes it {wanted:g} times as fast")
+        raise OutOfReach(f"no ratio makes it {wanted:g} times as fast")
     return best
 
 

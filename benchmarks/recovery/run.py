@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cases import Case, Cut, cut_of, images
+from cases import Case, Cut, OutOfReach, cut_of, images
 from shown import kept, show
 
 from edgeprune.data import Data, evaluate
@@ -50,7 +50,12 @@ def main() -> None:
     ):
         rows = list(missing(Case(depth, speedup, criterion), words))
         if data is not None and rows:
-            cut = cut_of(words.out, Case(depth, speedup, criterion), data)
+            case = Case(depth, speedup, criterion)
+            try:
+                cut = cut_of(words.out, case, data)
+            except OutOfReach as error:
+                print(f"{case.name}: {error}", file=sys.stderr)
+                continue
             for row in rows:
                 add(words.out, row, found(row, cut, data, words))
     show(words.out)

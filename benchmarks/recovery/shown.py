@@ -71,7 +71,7 @@ def margins(rows: list[dict[str, Any]]) -> None:
     """
     print("| network | speed-up | step | edgeprune | top-1 | peer | top-1 | margin |")
     print("|---|---|---|---|---|---|---|---|")
-    sides: dict[tuple[str, ...], dict[bool, dict[str, list[dict[str, Any]]]]] = {}
+    found: dict[tuple[str, str, str], dict[tuple[bool, str], list[dict[str, Any]]]] = {}
     for line in rows:
         row = line["row"]
         if row["step"] == "baseline":
@@ -79,16 +79,17 @@ def margins(rows: list[dict[str, Any]]) -> None:
         network, speedup, criterion = row["case"].split("-", 2)
         trained = "epochs" in row["step"]
         step = f"{row['step']}, {row['recipe']}" if trained else "without labels"
-        cases = sides.setdefault((network, speedup, step), {}).setdefault(
-            criterion.startswith("tp-"), {}
-        )
-        cases.setdefault(f"{criterion} {'' if trained else row['step']}".strip(), []).append(
-            line["found"]
-        )
-    for (network, speedup, step), found in sorted(sides.items()):
-        if len(found) < 2:
+        case = criterion if trained else f"{criterion} {row['step']}"
+        cases = found.setdefault((network, speedup, step), {})
+        cases.setdefault((criterion.startswith("tp-"), case), []).append(line["found"])
+    for (network, speedup, step), cases in sorted(found.items()):
+        both = [
+            {case: rows for (theirs, case), rows in cases.items() if theirs == peer}
+            for peer in (False, True)
+        ]
+        if not all(both):
             continue
-        (ours, top), (peers, other) = (_best(found[peer]) for peer in (False, True))
+        (ours, top), (peers, other) = map(_best, both)
         print(
             f"| {network} | {speedup} | {step} | {ours} | {top:.2f} | {peers} | {other:.2f} "
             f"| {top - other:+.2f} |"
