@@ -20,7 +20,7 @@ from edgeprune.lowering.rounding import fake_quantised, int8_of
 from edgeprune.measuring import execute
 from edgeprune.mending import Teacher, trained
 from edgeprune.records import Artifact, FitOptions, Graph, Metric, Recipe
-from edgeprune.recovery.recipes import resolved
+from edgeprune.recovery.recipes import careful
 from edgeprune.recovery.samples import calibration_inputs
 from edgeprune.stages import Work
 
@@ -77,10 +77,9 @@ def quantised(work: Work, graph: Graph, teacher: Graph) -> tuple[Graph, Metric |
 
 def _recipe(work: Work, graph: Graph) -> Recipe:
     """How to go on in simulated int8 where fine-tuning ended; in fp32, which rounding needs."""
-    before = resolved(work.options.recipe, graph)
-    assert before.lr is not None
+    before = careful(work.options.recipe, graph)
     epochs = max(1, round(before.epochs / _TRAINED_SHARE))
-    return replace(before, epochs=epochs, lr=before.lr / 10, precision="fp32")
+    return replace(before, epochs=epochs, precision="fp32")
 
 
 def evaluate_program(artifact: Artifact, loader: Loader, data: Data) -> Metric:

@@ -28,7 +28,7 @@ from edgeprune.lowering import quantise
 from edgeprune.lowering.rounding import fake_quantised, int8_of
 from edgeprune.measuring import Effort, compare, speedup
 from edgeprune.records import Graph, Recipe
-from edgeprune.recovery.recipes import resolved
+from edgeprune.recovery.recipes import careful
 from edgeprune.recovery.samples import plain_inputs
 from edgeprune.recovery.training import train
 
@@ -106,9 +106,7 @@ def trained_by(steps: Steps, row: dict[str, Any]) -> tuple[Graph, int]:
 def trained(pruned: Graph, steps: Steps, epochs: int, samples: list[torch.Tensor]) -> Graph:
     """Trained in simulated int8, as `fit --quantize qat` does it."""
     rounded = fake_quantised(pruned, INT8, samples)
-    before = resolved(Recipe(), pruned)
-    assert before.lr is not None
-    recipe = replace(before, epochs=epochs, lr=before.lr / 10, precision="fp32")
+    recipe = replace(careful(Recipe(), pruned), epochs=epochs, precision="fp32")
     teacher = steps.made.full.program
     return int8_of(train(rounded, steps.data, recipe, teacher=teacher).graph)
 

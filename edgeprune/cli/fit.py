@@ -10,6 +10,7 @@ import typer
 
 from edgeprune.choices import STRATEGIES, Strategy, listed
 from edgeprune.cli import show
+from edgeprune.cli.allocator import keep_freed_memory
 from edgeprune.cli.demands import (
     BudgetMacsOption,
     BudgetMemoryOption,
@@ -259,6 +260,7 @@ def fit(  # one parameter per option: that is how Typer reads a command line
     )
     check_criterion(criterion, data, auto=True)
     choices = ModelChoice(model, weights, input, seed), DataChoice(data, batch_size, seed, download)
+    keep_freed_memory()
     with processes() as first:
         result = _fit(*choices, options, first)
     if first:

@@ -66,7 +66,8 @@ def train(
     of processes. Raises ModelError if data and model do not fit, EdgepruneError for a recipe that
     makes no sense.
     """
-    recipe = resolved(recipe or Recipe(), graph)
+    batch = getattr(data.train.batch_sampler, "batch_size", None)
+    recipe = resolved(recipe or Recipe(), graph, batch)
     module = copy.deepcopy(graph.module())
     check_fit(module, data)
     assert isinstance(module, torch.fx.GraphModule)

@@ -9,7 +9,7 @@ from edgeprune.errors import EdgepruneError
 from edgeprune.recipes import check_recipe
 from edgeprune.records import Graph, Recipe
 from edgeprune.recovery.averaging import Average
-from edgeprune.recovery.recipes import resolved
+from edgeprune.recovery.recipes import careful, resolved
 
 
 def graph(*layers: nn.Module) -> Graph:
@@ -25,6 +25,30 @@ def test_a_network_gets_what_fits_it() -> None:
     assert plain.lr is not None
     assert large.lr is not None
     assert normed.lr < large.lr < plain.lr
+
+
+def test_small_networks_with_batch_norms_start_anew() -> None:
+    layers = nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2)
+    plain, normed = graph(layers[0], *layers[2:]), graph(*layers)
+    assert resolved(Recipe(), normed).lr == 0.2
+    assert resolved(Recipe(), plain).lr == 0.03
+
+
+def test_small_batches_take_small_steps() -> None:
+    net = graph(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
+    assert resolved(Recipe(), net, 128).lr == resolved(Recipe(), net, 512).lr == 0.2
+    assert resolved(Recipe(), net, 32).lr == pytest.approx(0.05)
+    assert resolved(Recipe(accumulate=4), net, 32).lr == 0.2
+    assert resolved(Recipe(lr=0.2), net, 32).lr == 0.2
+    assert resolved(Recipe(optimiser="adamw"), net, 32).lr == 2e-4
+
+
+def test_what_was_trained_is_trained_on_with_care() -> None:
+    net = graph(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
+    assert careful(Recipe(), net).lr == pytest.approx(0.003)
+    assert careful(Recipe(lr=0.1), net).lr == pytest.approx(0.01)
+    with pytest.raises(EdgepruneError):
+        careful(Recipe(epochs=-1), net)
 
 
 def test_what_is_given_stays() -> None:
