@@ -14,7 +14,7 @@ def keep_freed_memory() -> bool:
     """Let glibc keep what is freed for the next allocation; returns whether it does now.
 
     By default it returns every activation of a training step to the system at once, and the next
-    step takes the same pages anew, zeroed one by one: a fifth to a third of the CPU time of a
+    step takes the same pages anew, zeroed one by one: about a seventh of the CPU time of a
     small network's training (benchmarks/recovery, "What memory costs"). A process that keeps them
     is as large as it was at its peak until it ends. What is set here stays in this process:
     those that measure are others. Nothing is done with another C library, nor where the user has
