@@ -17,10 +17,16 @@ import torch
 from edgeprune.cli.allocator import keep_freed_memory
 
 kept = keep_freed_memory()
-torch.zeros(4_000_000) + 1  # 16 MB, twice
+
+
+def work():
+    for _ in range(20):
+        torch.zeros(4_000_000) + 1  # 16 MB, twice
+
+
+work()  # until the heap is as large as this needs
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(20):
-    torch.zeros(4_000_000) + 1
+work()
 print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
