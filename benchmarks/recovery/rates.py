@@ -52,13 +52,13 @@ def main() -> None:
     data = halved(images(words.out))
     full = baseline(words.out, data)
     for cut in words.cuts:
-        chosen = chosen_for(cut, full)
-        start = refitted(full, chosen, data)
-        for epochs in words.epochs:
-            for lr in words.rates:
-                row = {"cut": cut, "epochs": epochs, "rate": lr}
-                if row not in [line["row"] for line in kept(words.out)]:
-                    add(words.out, row, found(full, start, chosen, data, Recipe(epochs, lr)))
+        known = [line["row"] for line in kept(words.out)]
+        rows = [
+            {"cut": cut, "epochs": epochs, "rate": rate}
+            for epochs in words.epochs
+            for rate in words.rates
+        ]
+        add_rows(words.out, [row for row in rows if row not in known], full, data)
     show(words.out)
 
 
@@ -92,29 +92,32 @@ def captured(network: torch.nn.Module) -> Graph:
     return capture(network.eval(), (torch.zeros(1, *SHAPE),), name="resnet20")
 
 
+def add_rows(out: Path, rows: list[dict[str, Any]], full: Graph, data: Data) -> None:
+    """Compute these rows of one cut, and keep each: the metric on validation images of the full
+    network, and before and after each training."""
+    if not rows:
+        return
+    chosen = chosen_for(rows[0]["cut"], full)
+    positions = kept_positions(full, chosen)
+    small = prune(full, chosen)
+    start = reconstruct(full, small, positions, data, Effort(samples=512)).graph
+    compared = matches(full, start, positions)
+    before = {
+        name: evaluate(graph.program, data.validation, data).value
+        for name, graph in (("full", full), ("start", start))
+    }
+    for row in rows:
+        recipe, session = Recipe(row["epochs"], row["rate"]), TrainingSession(progress=tell)
+        done = train(start, data, recipe, teacher=full.program, matches=compared, session=session)
+        add(out, row, {**before, "trained": done.metric.value})
+
+
 def chosen_for(cut: str, full: Graph) -> Plan:
     groups = channel_groups(full)
     scores = score(full, groups, "l2")
     if cut == "light":
         return plan(full, groups, scores, keep=LIGHT)
     return plan(full, groups, scores, keep=WIDTHS, drop=DROPPED)
-
-
-def refitted(full: Graph, chosen: Plan, data: Data) -> Graph:
-    small = prune(full, chosen)
-    return reconstruct(full, small, kept_positions(full, chosen), data, Effort(samples=512)).graph
-
-
-def found(full: Graph, start: Graph, chosen: Plan, data: Data, recipe: Recipe) -> dict[str, float]:
-    """The metric on validation images: of the full network, and before and after a training."""
-    compared = matches(full, start, kept_positions(full, chosen))
-    session = TrainingSession(progress=tell)
-    done = train(start, data, recipe, teacher=full.program, matches=compared, session=session)
-    return {
-        "full": evaluate(full.program, data.validation, data).value,
-        "start": evaluate(start.program, data.validation, data).value,
-        "trained": done.metric.value,
-    }
 
 
 def kept(out: Path) -> list[dict[str, Any]]:

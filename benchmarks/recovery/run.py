@@ -48,9 +48,9 @@ def main() -> None:
     for depth, speedup, criterion in itertools.product(
         words.depths, words.speedups, words.criteria
     ):
-        rows = list(missing(Case(depth, speedup, criterion), words))
+        case = Case(depth, speedup, criterion)
+        rows = list(missing(case, words))
         if data is not None and rows:
-            case = Case(depth, speedup, criterion)
             try:
                 cut = cut_of(words.out, case, data)
             except OutOfReach as error:

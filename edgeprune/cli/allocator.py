@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 
@@ -23,6 +22,8 @@ def keep_freed_memory() -> bool:
     chosen = any(name.startswith(_SETTINGS) for name in os.environ)
     if platform.libc_ver()[0] != "glibc" or chosen:
         return False
+    import ctypes  # needed for nothing else at the start of a command
+
     mallopt = ctypes.CDLL(None).mallopt  # mallopt(3): 1 is success
     most = 2**31 - 1
     return bool(mallopt(_M_MMAP_THRESHOLD, most)) and bool(mallopt(_M_TRIM_THRESHOLD, most))

@@ -36,10 +36,10 @@ def resolved(recipe: Recipe, graph: Graph, batch: int | None = None) -> Recipe:
     return _resolved(recipe, graph, batch, _SMALL_RATE if norms(graph.program) else _CAREFUL)
 
 
-def careful(recipe: Recipe, graph: Graph, batch: int | None = None) -> Recipe:
+def careful(recipe: Recipe, graph: Graph) -> Recipe:
     """`resolved`, for weights that training has found already and that are to be kept near: a tenth
-    of the rate given, and none that leads away from them where none is."""
-    found = _resolved(recipe, graph, batch, _CAREFUL)
+    of the rate given, or where none is, of one that does not start anew."""
+    found = _resolved(recipe, graph, None, _CAREFUL)
     assert found.lr is not None
     return replace(found, lr=found.lr / 10)
 
