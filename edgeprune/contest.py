@@ -124,7 +124,7 @@ class _Contest:
             return False
         found = self.tried[entrant] = self._outcome(entrant)
         held = None if self.best is None else self.tried[self.best].metric
-        if found.metric is None or (held is not None and not mending.better(found.metric, held)):
+        if found.metric is None or (held is not None and not found.metric.better_than(held)):
             return False
         self.best = entrant
         return True

@@ -19,6 +19,7 @@ from edgeprune.output import write_whole
 from edgeprune.records import Graph, Metric, Recipe
 from edgeprune.recovery.features import Match
 from edgeprune.recovery.norms import norms
+from edgeprune.recovery.recipes import fresh
 from edgeprune.recovery.reconstruction import Effort, Reconstructed, reconstruct
 from edgeprune.recovery.session import TrainingSession
 from edgeprune.recovery.statistics import recompute_statistics
@@ -28,8 +29,6 @@ from edgeprune.stages import Work, weights_key
 
 Told = dict[str, tuple[Metric | None, str]]
 """What the report says of stages: the metric after them, and a line."""
-
-BASELINE_LR = 0.05
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,8 @@ def train_baseline(work: Work) -> tuple[Graph, Training | None]:
     epochs = work.options.baseline_epochs
     if work.model.has_weights or work.data is None or not epochs:
         return work.graph, None
-    recipe = Recipe(epochs=epochs, lr=BASELINE_LR, distill=0.0, seed=work.options.seed)
+    wanted = Recipe(epochs=epochs, distill=0.0, seed=work.options.seed)
+    recipe = fresh(wanted, work.graph, work.data.batch_size)
     return trained(work, ("train baseline", "baseline.safetensors"), work.graph, recipe)
 
 
@@ -93,7 +93,7 @@ def untrained(work: Work, cut: Cut) -> Metric:
     """What `mend` would reach, without keeping any of it in the run."""
     found = [_STAGES[name](work, cut)[1].metric for name in _asked(work, cut)]
     found.append(_judged(work, cut, cut.small))
-    return reduce(lambda best, one: one if better(one, best) else best, found)
+    return reduce(lambda best, one: one if one.better_than(best) else best, found)
 
 
 def _asked(work: Work, cut: Cut) -> tuple[str, ...]:
@@ -117,7 +117,7 @@ def _stage(
         return found
 
     found = work.run.stage(name + cut.of, Mended, compute, together=True)
-    helps = better(found.metric, metric)
+    helps = found.metric.better_than(metric)
     unused = "" if helps else "; not used, since it does not help"
     told[name + cut.of] = (found.metric, found.note + unused)
     if not helps:
@@ -147,7 +147,7 @@ def _reconstruction(work: Work, cut: Cut) -> tuple[Graph, Mended]:
     if work.options.statistics and norms(made.program):
         again = recompute_statistics(made, _data(work), effort.samples)
         metric_again = _judged(work, cut, again)
-        if better(metric_again, metric):
+        if metric_again.better_than(metric):
             made, metric, note = again, metric_again, note + ", then statistics"
     return made, Mended(metric, note)
 
@@ -208,9 +208,3 @@ def _data(work: Work) -> Data:
 
 def _judged(work: Work, cut: Cut, graph: Graph) -> Metric:
     return evaluate(graph.program, _data(work).validation, _data(work), most=cut.judged)
-
-
-def better(one: Metric, other: Metric) -> bool:
-    """Whether a metric is better than another one of its kind."""
-    sign = 1 if one.higher_is_better else -1
-    return sign * one.value > sign * other.value

@@ -65,3 +65,9 @@ class Data:
     std: tuple[float, ...] = ()
     labels: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def batch_size(self) -> int | None:
+        """Samples in a batch of `train`; None where its sampler does not say."""
+        size: int | None = getattr(self.train.batch_sampler, "batch_size", None)
+        return size

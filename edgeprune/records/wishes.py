@@ -40,6 +40,11 @@ class Metric:
     value: float
     higher_is_better: bool = True
 
+    def better_than(self, other: Metric) -> bool:
+        """Whether this is better than another value of the same metric; NaN never is."""
+        sign = 1 if self.higher_is_better else -1
+        return sign * self.value > sign * other.value
+
 
 @dataclass(frozen=True)
 class Recipe:

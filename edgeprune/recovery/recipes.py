@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 
@@ -14,9 +15,22 @@ from edgeprune.recovery.norms import norms
 aten = torch.ops.aten
 _SMALL = 2_000_000
 """Parameters below which a network takes a higher rate."""
-_SMALL_RATE, _CAREFUL, _LARGE_RATE = 0.2, 0.03, 0.01
 _BATCH = 128
 """Samples to an update that the rates of SGD are for; with fewer they are lower in proportion."""
+
+
+class _Rates(NamedTuple):
+    """Learning rates: of AdamW, and of SGD for (small, large) networks with batch norms and without
+    any."""
+
+    adamw: float
+    normed: tuple[float, float]
+    plain: tuple[float, float]
+
+
+_CUT = _Rates(adamw=2e-4, normed=(0.2, 0.01), plain=(0.03, 0.01))
+_FRESH = _Rates(adamw=1e-3, normed=(0.2, 0.1), plain=(0.05, 0.01))
+_TRAINED = _Rates(adamw=2e-5, normed=(3e-3, 1e-3), plain=(3e-3, 1e-3))
 
 
 def resolved(recipe: Recipe, graph: Graph, batch: int | None = None) -> Recipe:
@@ -33,28 +47,37 @@ def resolved(recipe: Recipe, graph: Graph, batch: int | None = None) -> Recipe:
     above two million parameters, 0.01. For updates of fewer than 128 samples the rate of SGD falls
     with them (Goyal et al. 2017, arXiv 1706.02677).
     """
-    return _resolved(recipe, graph, batch, _SMALL_RATE if norms(graph.program) else _CAREFUL)
+    return _resolved(recipe, graph, batch, _CUT)
+
+
+def fresh(recipe: Recipe, graph: Graph, batch: int | None = None) -> Recipe:
+    """`resolved`, for weights that nothing has trained yet: the rates that networks are trained
+    with from scratch. AdamW's is 1e-3 (Touvron et al. 2021), SGD's with batch norms 0.2 below two
+    million parameters and 0.1 above (He et al. 2015, arXiv 1512.03385), without any 0.05 and 0.01
+    (Simonyan and Zisserman 2014, arXiv 1409.1556)."""
+    return _resolved(recipe, graph, batch, _FRESH)
 
 
 def careful(recipe: Recipe, graph: Graph) -> Recipe:
     """`resolved`, for weights that training has found already and that are to be kept near: a tenth
     of the rate given, or where none is, of one that does not start anew."""
-    found = _resolved(recipe, graph, None, _CAREFUL)
-    assert found.lr is not None
-    return replace(found, lr=found.lr / 10)
+    given = recipe if recipe.lr is None else replace(recipe, lr=recipe.lr / 10)
+    return _resolved(given, graph, None, _TRAINED)
 
 
-def _resolved(recipe: Recipe, graph: Graph, batch: int | None, small: float) -> Recipe:
-    """The recipe with nothing left open; `small` is the rate of SGD for small networks."""
+def _resolved(recipe: Recipe, graph: Graph, batch: int | None, rates: _Rates) -> Recipe:
+    """The recipe with nothing left open, its rate one of these if it has none."""
     check_recipe(recipe)
-    layered = not norms(graph.program) and any(
+    normed = bool(norms(graph.program))
+    layered = not normed and any(
         node.target is aten.layer_norm.default for node in graph.program.graph.nodes
     )
     optimiser = recipe.optimiser or ("adamw" if layered else "sgd")
     if optimiser == "adamw":
-        lr, decay = 2e-4, 0.05
+        lr, decay = rates.adamw, 0.05
     else:
-        lr = small if parameters_of(graph) < _SMALL else _LARGE_RATE
+        small, large = rates.normed if normed else rates.plain
+        lr = small if parameters_of(graph) < _SMALL else large
         lr, decay = lr * min(1.0, (batch or _BATCH) * recipe.accumulate / _BATCH), 5e-4
     return replace(
         recipe,

@@ -40,7 +40,7 @@ class Tuned:
     """A trained graph, the validation metric of its weights, and how it got there.
 
     `history` starts with epoch 0, the graph as it came. `notes` says what a user should know:
-    that training diverged, that it was continued, that a checkpoint was not used.
+    that training diverged or gave nothing, that it was continued, that a checkpoint was not used.
     """
 
     graph: Graph

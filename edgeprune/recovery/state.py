@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -43,8 +43,8 @@ class State:
 
     def take(self, weights: dict[str, Tensor], metric: Metric) -> None:
         """Note an epoch's metric, and its weights if no earlier ones are better."""
-        sign = 1 if metric.higher_is_better else -1
-        better = sign * metric.value > sign * self.best_value or math.isnan(self.best_value)
+        held = replace(metric, value=self.best_value)
+        better = metric.better_than(held) or math.isnan(self.best_value)
         # of equals the later: it has seen more data at a lower rate
         if better or metric.value == self.best_value:
             self.best, self.best_value = weights, metric.value

@@ -66,8 +66,7 @@ def train(
     of processes. Raises ModelError if data and model do not fit, EdgepruneError for a recipe that
     makes no sense.
     """
-    batch = getattr(data.train.batch_sampler, "batch_size", None)
-    recipe = resolved(recipe or Recipe(), graph, batch)
+    recipe = resolved(recipe or Recipe(), graph, data.batch_size)
     module = copy.deepcopy(graph.module())
     check_fit(module, data)
     assert isinstance(module, torch.fx.GraphModule)
@@ -83,7 +82,20 @@ def train(
     for parameter in module.parameters():
         parameter.grad = None
     metric = data_metric(data, state.best_value)
-    return Tuned(copied, metric, tuple(state.history), tuple(state.notes))
+    return Tuned(copied, metric, tuple(state.history), (*state.notes, *_on_start(state.history)))
+
+
+def _on_start(history: Sequence[Epoch]) -> tuple[str, ...]:
+    """What to know where training has run and given nothing."""
+    start, *trained = history
+    if not trained or not all(start.metric.better_than(epoch.metric) for epoch in trained):
+        return ()
+    return (
+        f"no epoch of training was better than its start ({start.metric.name} "
+        f"{start.metric.value:.2f}) on the validation split: the weights are those of the start. "
+        "Where the network has been trained on these samples before, they favour it: give "
+        "validation data that it has not seen",
+    )
 
 
 class _Run:

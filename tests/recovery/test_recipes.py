@@ -9,7 +9,7 @@ from edgeprune.errors import EdgepruneError
 from edgeprune.recipes import check_recipe
 from edgeprune.records import Graph, Recipe
 from edgeprune.recovery.averaging import Average
-from edgeprune.recovery.recipes import careful, resolved
+from edgeprune.recovery.recipes import careful, fresh, resolved
 
 
 def graph(*layers: nn.Module) -> Graph:
@@ -49,6 +49,16 @@ def test_what_was_trained_is_trained_on_with_care() -> None:
     assert careful(Recipe(lr=0.1), net).lr == pytest.approx(0.01)
     with pytest.raises(EdgepruneError):
         careful(Recipe(epochs=-1), net)
+
+
+def test_what_nothing_has_trained_gets_the_rates_of_a_start() -> None:
+    normed = graph(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
+    layered = graph(nn.Linear(8, 8), nn.LayerNorm(8), nn.Linear(8, 2))
+    plain = graph(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
+    found = [fresh(Recipe(), net) for net in (normed, layered, plain)]
+    assert [recipe.lr for recipe in found] == [0.2, 1e-3, 0.05]
+    assert fresh(Recipe(), normed, 32).lr == pytest.approx(0.05)
+    assert fresh(Recipe(lr=0.3), normed, 32).lr == 0.3
 
 
 def test_what_is_given_stays() -> None:
