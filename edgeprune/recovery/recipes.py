@@ -17,6 +17,9 @@ _SMALL = 2_000_000
 """Parameters below which a network takes a higher rate."""
 _BATCH = 128
 """Samples to an update that the rates of SGD are for; with fewer they are lower in proportion."""
+_EPOCHS = 5
+"""Epochs that the rate of small cut networks with batch norms is for; with fewer it is lower in
+proportion."""
 
 
 class _Rates(NamedTuple):
@@ -45,9 +48,12 @@ def resolved(recipe: Recipe, graph: Graph, batch: int | None = None) -> Recipe:
     start than from a careful one (Renda et al. 2020, arXiv 2003.02389; Le and Hua 2021, arXiv
     2105.03193; measured in benchmarks/recovery). Without batch norms that would be too much: 0.03;
     above two million parameters, 0.01. For updates of fewer than 128 samples the rate of SGD falls
-    with them (Goyal et al. 2017, arXiv 1706.02677).
+    with them (Goyal et al. 2017, arXiv 1706.02677), and for fewer than five epochs that of 0.2 does:
+    what it shakes loose needs time to settle (deep networks lose more than they gain in one).
     """
-    return _resolved(recipe, graph, batch, _CUT)
+    small, large = _CUT.normed
+    small *= min(1.0, max(recipe.epochs, 1) / _EPOCHS)
+    return _resolved(recipe, graph, batch, _CUT._replace(normed=(small, large)))
 
 
 def fresh(recipe: Recipe, graph: Graph, batch: int | None = None) -> Recipe:

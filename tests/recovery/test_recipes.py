@@ -30,15 +30,16 @@ def test_a_network_gets_what_fits_it() -> None:
 def test_small_networks_with_batch_norms_start_anew() -> None:
     layers = nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2)
     plain, normed = graph(layers[0], *layers[2:]), graph(*layers)
-    assert resolved(Recipe(), normed).lr == 0.2
-    assert resolved(Recipe(), plain).lr == 0.03
+    assert resolved(Recipe(10), normed).lr == resolved(Recipe(5), normed).lr == 0.2
+    assert resolved(Recipe(1), normed).lr == resolved(Recipe(0), normed).lr == pytest.approx(0.04)
+    assert resolved(Recipe(10), plain).lr == resolved(Recipe(1), plain).lr == 0.03
 
 
 def test_small_batches_take_small_steps() -> None:
     net = graph(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
-    assert resolved(Recipe(), net, 128).lr == resolved(Recipe(), net, 512).lr == 0.2
-    assert resolved(Recipe(), net, 32).lr == pytest.approx(0.05)
-    assert resolved(Recipe(accumulate=4), net, 32).lr == 0.2
+    assert resolved(Recipe(5), net, 128).lr == resolved(Recipe(5), net, 512).lr == 0.2
+    assert resolved(Recipe(5), net, 32).lr == pytest.approx(0.05)
+    assert resolved(Recipe(5, accumulate=4), net, 32).lr == 0.2
     assert resolved(Recipe(lr=0.2), net, 32).lr == 0.2
     assert resolved(Recipe(optimiser="adamw"), net, 32).lr == 2e-4
 
