@@ -48,8 +48,8 @@ def resolved(recipe: Recipe, graph: Graph, batch: int | None = None) -> Recipe:
     start than from a careful one (Renda et al. 2020, arXiv 2003.02389; Le and Hua 2021, arXiv
     2105.03193; measured in benchmarks/recovery). Without batch norms that would be too much: 0.03;
     above two million parameters, 0.01. For updates of fewer than 128 samples the rate of SGD falls
-    with them (Goyal et al. 2017, arXiv 1706.02677), and for fewer than five epochs that of 0.2 does:
-    what it shakes loose needs time to settle (deep networks lose more than they gain in one).
+    with them (Goyal et al. 2017, arXiv 1706.02677). That of 0.2 falls for fewer than five epochs,
+    too: what it shakes loose needs time to settle (in one, a deep network loses by it).
     """
     small, large = _CUT.normed
     small *= min(1.0, max(recipe.epochs, 1) / _EPOCHS)
