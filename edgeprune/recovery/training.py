@@ -273,7 +273,7 @@ class _Run:
 
     def _begun(self) -> State:
         """The state to start from: the checkpoint's, or a fresh one with epoch 0 judged."""
-        smallest = getattr(self.data.train, "batch_size", None) or ranks.count()
+        smallest = self.data.batch_size or ranks.count()
         if smallest < ranks.count():
             raise EdgepruneError(
                 f"batches of {smallest} cannot be shared among {ranks.count()} processes: raise "

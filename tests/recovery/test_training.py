@@ -169,6 +169,13 @@ def test_recipes_that_make_no_sense_are_refused_at_once(data: Data) -> None:
     assert all(word in str(caught.value) for word in ("epochs is -1", "lr is nan", "distill is 2"))
 
 
+def test_batches_too_small_to_be_shared_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = load_data(DataRequest("digits", (1, 8, 8), batch_size=2))
+    monkeypatch.setattr("edgeprune.ranks.count", lambda: 3)
+    with pytest.raises(EdgepruneError, match="batches of 2 cannot be shared among 3 processes"):
+        train(make_graph(), data, RECIPE)
+
+
 def test_a_model_with_other_outputs_is_refused(data: Data) -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 7))
     graph = capture(net, (torch.zeros(1, 1, 8, 8),))
