@@ -33,7 +33,6 @@ class _Rates(NamedTuple):
 
 _CUT = _Rates(adamw=2e-4, normed=(0.2, 0.01), plain=(0.03, 0.01))
 _FRESH = _Rates(adamw=1e-3, normed=(0.2, 0.1), plain=(0.05, 0.01))
-_TRAINED = _Rates(adamw=2e-5, normed=(3e-3, 1e-3), plain=(3e-3, 1e-3))
 
 
 def resolved(recipe: Recipe, graph: Graph, batch: int | None = None) -> Recipe:
@@ -67,8 +66,9 @@ def fresh(recipe: Recipe, graph: Graph, batch: int | None = None) -> Recipe:
 def careful(recipe: Recipe, graph: Graph) -> Recipe:
     """`resolved`, for weights that training has found already and that are to be kept near: a tenth
     of the rate given, or where none is, of one that does not start anew."""
-    given = recipe if recipe.lr is None else replace(recipe, lr=recipe.lr / 10)
-    return _resolved(given, graph, None, _TRAINED)
+    found = _resolved(recipe, graph, None, _CUT._replace(normed=_CUT.plain))
+    assert found.lr is not None
+    return replace(found, lr=found.lr / 10)
 
 
 def _resolved(recipe: Recipe, graph: Graph, batch: int | None, rates: _Rates) -> Recipe:
