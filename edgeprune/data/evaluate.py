@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -13,6 +16,16 @@ from edgeprune.errors import DataError, ModelError
 from edgeprune.records import Metric
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """A metric over some samples, how many these are, and the standard error of its value as the
+    spread between batches has it (nan for a single batch)."""
+
+    metric: Metric
+    samples: int
+    error: float
+
+
 def evaluate(module: nn.Module, loader: Loader, data: Data, *, most: int | None = None) -> Metric:
     """The metric of `data` over all of `loader`, or over about `most` of its samples: batch means
     weighted by batch size.
@@ -21,9 +34,14 @@ def evaluate(module: nn.Module, loader: Loader, data: Data, *, most: int | None 
     processes, all call this together, each looks at its share, and all get the same. Raises
     DataError if the loader yields nothing.
     """
+    return estimate(module, loader, data, most=most).metric
+
+
+def estimate(module: nn.Module, loader: Loader, data: Data, *, most: int | None = None) -> Estimate:
+    """`evaluate`, with how sure its value is."""
     training = module.training
     module.eval()
-    total, samples = 0.0, 0.0
+    total, squares, samples, parts = 0.0, 0.0, 0.0, 0.0
     try:
         with torch.no_grad():
             share = ranks.rank(), ranks.count()
@@ -34,14 +52,23 @@ def evaluate(module: nn.Module, loader: Loader, data: Data, *, most: int | None 
             )
             for inputs, targets in batches:
                 output = module(inputs.to(device_of(module)))
-                total += float(data.metric(output, targets.to(device_of(module)))) * len(inputs)
+                value = float(data.metric(output, targets.to(device_of(module))))
+                total += value * len(inputs)
+                squares += value * value * len(inputs)
                 samples += len(inputs)
+                parts += 1
     finally:
         module.train(training)
-    total, samples = ranks.added([total, samples], device_of(module))
+    total, squares, samples, parts = ranks.added(
+        [total, squares, samples, parts], device_of(module)
+    )
     if not samples:
         raise DataError(f"{data.name}: a loader yielded nothing to evaluate on")
-    return Metric(data.metric_name, total / samples, data.higher_is_better)
+    mean = total / samples
+    error = math.nan
+    if parts > 1:
+        error = math.sqrt(max(squares / samples - mean * mean, 0.0) / (parts - 1))
+    return Estimate(Metric(data.metric_name, mean, data.higher_is_better), int(samples), error)
 
 
 def check_fit(module: nn.Module, data: Data) -> None:

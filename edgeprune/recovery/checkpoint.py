@@ -13,7 +13,7 @@ import torch
 from edgeprune.errors import OutputError
 from edgeprune.output import serialised, write_whole
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 def write_checkpoint(path: Path, fingerprint: str, state: Mapping[str, Any]) -> None:

@@ -26,13 +26,15 @@ PLAIN = ("best", "best_value", "notes", "epoch", "batch", "loss_sum", "seconds",
 class State:
     """Everything that changes while training, beside the weights and the optimiser.
 
-    `epoch` (from 1) and `batch` (from 0) say which batch comes next; all that is random follows
-    from them and the seed. `waited` counts the epochs since the metric was best.
+    `history` starts with epoch 0, the network as it came; `best` are the weights of the best of the
+    others, None before there is one. `epoch` (from 1) and `batch` (from 0) say which batch comes
+    next; all that is random follows from them and the seed. `waited` counts the epochs since the
+    metric was best.
     """
 
-    best: dict[str, Tensor]
-    best_value: float
     history: list[Epoch]
+    best: dict[str, Tensor] | None = None
+    best_value: float = math.nan
     notes: list[str] = field(default_factory=list)
     epoch: int = 1
     batch: int = 0
@@ -44,7 +46,7 @@ class State:
     def take(self, weights: dict[str, Tensor], metric: Metric) -> None:
         """Note an epoch's metric, and its weights if no earlier ones are better."""
         held = replace(metric, value=self.best_value)
-        better = metric.better_than(held) or math.isnan(self.best_value)
+        better = math.isnan(self.best_value) or metric.better_than(held)
         # of equals the later: it has seen more data at a lower rate
         if better or metric.value == self.best_value:
             self.best, self.best_value = weights, metric.value

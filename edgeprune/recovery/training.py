@@ -17,8 +17,9 @@ from edgeprune.data import Data, check_fit, epoch_batches, evaluate
 from edgeprune.data.evaluate import device_of
 from edgeprune.errors import EdgepruneError
 from edgeprune.randomness import seeded
-from edgeprune.records import Graph, Recipe
+from edgeprune.records import Graph, Metric, Recipe
 from edgeprune.recovery.averaging import Average
+from edgeprune.recovery.choice import better_trained
 from edgeprune.recovery.features import Match, tapped
 from edgeprune.recovery.modes import autocast, channels_last, in_eval, scaler
 from edgeprune.recovery.objective import Objective, optimiser, rate
@@ -55,8 +56,9 @@ def train(
     With `matches` (`features.matches`) the teacher is the program of the graph before the cut, and
     its tensors of these names are part of the target, too, unless `recipe.features` is 0.
 
-    The weights that come back are those of the epoch with the best validation metric, the given
-    weights included; zeros that `sparsify` made stay zero. If the loss stops being a number,
+    The weights that come back are those of the epoch with the best validation metric, or those
+    given where training is no better (`choice.better_trained`, which knows that validation samples
+    may have been seen); zeros that `sparsify` made stay zero. If the loss stops being a number,
     training stops there and says so. On a CPU in fp32 the result is a function of the arguments,
     however often the process was killed on the way. Neither the graph, the teacher nor a global
     generator is changed.
@@ -77,25 +79,27 @@ def train(
             assert isinstance(teacher, torch.fx.GraphModule)
             teacher = tapped(teacher, compared)
         state = _Run(copied, Objective(data, recipe, teacher, compared), session, order).finish()
-    module.load_state_dict(state.best)
+    metric, told = _settled(graph.module(), module, state, data)
     module.eval()
     for parameter in module.parameters():
         parameter.grad = None
-    metric = data_metric(data, state.best_value)
-    return Tuned(copied, metric, tuple(state.history), (*state.notes, *_on_start(state.history)))
+    return Tuned(copied, metric, tuple(state.history), (*state.notes, *told))
 
 
-def _on_start(history: Sequence[Epoch]) -> tuple[str, ...]:
-    """What to know where training has run and given nothing."""
-    start, *trained = history
-    if not trained or not all(start.metric.better_than(epoch.metric) for epoch in trained):
-        return ()
-    return (
-        f"no epoch of training was better than its start ({start.metric.name} "
-        f"{start.metric.value:.2f}) on the validation split: the weights are those of the start. "
-        "Where the network has been trained on these samples before, they favour it: give "
-        "validation data that it has not seen",
-    )
+def _settled(
+    start: nn.Module, module: nn.Module, state: State, data: Data
+) -> tuple[Metric, tuple[str, ...]]:
+    """Give `module` the weights to keep; their metric, and what there is to know about them."""
+    before = state.history[0].metric
+    if state.best is None:
+        module.load_state_dict(start.state_dict())
+        return before, ()
+    module.load_state_dict(state.best)
+    after = data_metric(data, state.best_value)
+    better, note = better_trained(start, module, data, (before, after))
+    if not better:
+        module.load_state_dict(start.state_dict())
+    return after if better else before, (note,) if note else ()
 
 
 class _Run:
@@ -245,8 +249,8 @@ class _Run:
 
     def _stop(self, state: State, trouble: str) -> None:
         note = (
-            f"training diverged ({trouble}) and was stopped: the weights are the best before that, "
-            f"{self.data.metric_name} {state.best_value:.4f}. Try a lower learning rate"
+            f"training diverged ({trouble}) and was stopped: the weights are the best before that. "
+            "Try a lower learning rate"
         )
         state.notes.append(note)
         state.ended = True
@@ -282,7 +286,7 @@ class _Run:
         state, why = resume(self.session, self.key, self.data, self.moving)
         if state is None:
             metric = evaluate(self.module, self.data.validation, self.data)
-            state = State(self.moving.weights(), metric.value, [Epoch(0, None, metric, 0.0)])
+            state = State([Epoch(0, None, metric, 0.0)])
             if why:
                 state.notes.append(why)
                 self._tell(0, why)
