@@ -69,10 +69,10 @@ def entered(
     """The work with the criterion, and the blocks to drop, that do best on the validation split,
     and a line on everything that was tried; the work as it is, unless its criterion is "auto".
 
-    Every criterion is tried on channels alone, then with blocks where the network has any. If the
-    best of these drops blocks, they are put back one after the other, which thins the rest; what is
-    better stays so. Every trial is a stage of the run. Raises BudgetError where no plan is within
-    the budget.
+    Every criterion is tried on channels alone, then with blocks where the network has any. The
+    blocks that the best of the latter drops are put back one after the other, which thins the rest;
+    what is better stays so. Every trial is a stage of the run. Raises BudgetError where no plan is
+    within the budget.
     """
     if work.options.criterion != AUTO:
         return work, {}
@@ -80,10 +80,11 @@ def entered(
     ways = (False, True) if blocks(start.whole) else (False,)
     for way, criterion in product(ways, CRITERIA):
         contest.enter(Entrant(criterion, way, work.options.drop))
-    if contest.best is None:
+    if contest.best() is None:
         raise BudgetError(next(iter(contest.tried.values())).note)
     contest.put_back()
-    best = contest.best
+    best = contest.best()
+    assert best is not None
     told = {
         _stage(entrant): (found.metric, found.note + (", chosen" if entrant == best else ""))
         for entrant, found in contest.tried.items()
@@ -108,41 +109,58 @@ def _stage(entrant: Entrant) -> str:
 
 @dataclass
 class _Contest:
-    """What was tried, and the best of it so far."""
+    """What was tried."""
 
     work: Work
     start: Standing
     cost: CostModel
     baseline: Artifact
     tried: dict[Entrant, Tried] = field(default_factory=dict)
-    best: Entrant | None = None
     scores: dict[str, Scores] = field(default_factory=dict)
 
-    def enter(self, entrant: Entrant) -> bool:
-        """Try an entrant, unless it was tried; returns whether it is the best now."""
-        if entrant in self.tried:
-            return False
-        found = self.tried[entrant] = self._outcome(entrant)
-        held = None if self.best is None else self.tried[self.best].metric
-        if found.metric is None or (held is not None and not found.metric.better_than(held)):
-            return False
-        self.best = entrant
-        return True
+    def enter(self, entrant: Entrant) -> Tried:
+        """What comes of an entrant, tried now if it was not before."""
+        if entrant not in self.tried:
+            self.tried[entrant] = self._outcome(entrant)
+        return self.tried[entrant]
+
+    def best(self, *, dropping: bool = False) -> Entrant | None:
+        """The best of what was tried, of equals the earlier; None where nothing has a plan. Only of
+        what drops blocks, if asked for."""
+        held: Entrant | None = None
+        for entrant, found in self.tried.items():
+            if (found.dropped or not dropping) and self._better(found, held):
+                held = entrant
+        return held
+
+    def _better(self, found: Tried, held: Entrant | None) -> bool:
+        """Whether an outcome is better than that of `held`, which has a metric."""
+        known = None if held is None else self.tried[held].metric
+        return found.metric is not None and (known is None or found.metric.better_than(known))
 
     def put_back(self) -> None:
-        """Put blocks back that the best one drops, the most important first, for as long as that is
-        better, or for `TRIALS` trials."""
-        assert self.best is not None
-        first, dropped = self.best, self.tried[self.best].dropped
+        """Put blocks back, of those that the best one with blocks drops, the most important first,
+        for as long as that is better, or for `TRIALS` trials.
+
+        It need not be the best of all yet: a criterion's own choice of blocks can be worse than
+        none, and become better than all by one that is put back.
+        """
+        held = self.best(dropping=True)
+        if held is None:
+            return
+        first, dropped = held, self.tried[held].dropped
         order = [name for name in dropped if name not in self.work.options.drop]
         most, improved = len(self.tried) + TRIALS, True
         while improved:
             improved = False
             for name in order:
-                back = tuple(n for n in order if n == name or n in self.best.back)
+                back = tuple(n for n in order if n == name or n in held.back)
                 stay = tuple(n for n in dropped if n not in back)
-                if name not in self.best.back and len(self.tried) < most:
-                    improved |= self.enter(Entrant(first.criterion, False, stay, back))
+                trial = Entrant(first.criterion, False, stay, back)
+                if trial in self.tried or len(self.tried) >= most:
+                    continue
+                if self._better(self.enter(trial), held):
+                    held, improved = trial, True
 
     def _outcome(self, entrant: Entrant) -> Tried:
         """An entrant's plan, cut and mended as far as that needs no labels."""
