@@ -44,7 +44,7 @@ class Entrant:
     criterion: str
     drop_blocks: bool
     drop: tuple[str, ...] = ()
-    back: tuple[str, ...] = ()
+    back: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def name(self) -> str:

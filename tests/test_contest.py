@@ -83,6 +83,14 @@ def test_what_must_go_is_never_put_back() -> None:
     assert best.drop == (names[0],)
 
 
+def test_with_all_blocks_back_it_is_what_was_tried_at_first() -> None:
+    made = contest(table_of(lambda s: 90.0 - len(s)))
+    made.enter(Entrant("l2", False))
+    made.put_back()
+    assert [entrant.drop for entrant in made.tried].count(()) == 1
+    assert made.best() == Entrant("l2", False)
+
+
 @pytest.mark.parametrize("alone", [70.0, 99.0])
 def test_blocks_are_put_back_though_channels_alone_were_better_at_first(alone: float) -> None:
     names = sorted(max(table_of(lambda s: 1.0), key=len))
