@@ -148,7 +148,7 @@ class _Contest:
         held = self.best(dropping=True)
         if held is None:
             return
-        first, dropped = held, self.tried[held].dropped
+        dropped = self.tried[held].dropped
         order = [name for name in dropped if name not in self.work.options.drop]
         most, improved = len(self.tried) + TRIALS, True
         while improved:
@@ -156,7 +156,7 @@ class _Contest:
             for name in order:
                 back = tuple(n for n in order if n == name or n in held.back)
                 stay = tuple(n for n in dropped if n not in back)
-                trial = Entrant(first.criterion, False, stay, back)
+                trial = Entrant(held.criterion, False, stay, back)
                 if trial in self.tried or len(self.tried) >= most:
                     continue
                 if self._better(self.enter(trial), held):

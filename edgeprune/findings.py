@@ -73,8 +73,7 @@ def final_verdict(
     reasons = []
     allowed = options.budget.max_drop
     if allowed is not None and before.metric is not None and after.metric is not None:
-        sign = 1 if before.metric.higher_is_better else -1
-        drop = (before.metric.value - after.metric.value) * sign
+        drop = before.metric.lead_over(after.metric)
         if drop > allowed:
             reasons.append(f"{after.metric.name} fell by {drop:.2f} points, allowed: {allowed:g}")
     memory = options.target.max_memory_bytes

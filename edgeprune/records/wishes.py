@@ -42,8 +42,12 @@ class Metric:
 
     def better_than(self, other: Metric) -> bool:
         """Whether this is better than another value of the same metric; NaN never is."""
+        return self.lead_over(other) > 0
+
+    def lead_over(self, other: Metric) -> float:
+        """By how much this is better than another value of the same metric; negative if worse."""
         sign = 1 if self.higher_is_better else -1
-        return sign * self.value > sign * other.value
+        return sign * (self.value - other.value)
 
 
 @dataclass(frozen=True)

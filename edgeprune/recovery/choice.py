@@ -49,6 +49,4 @@ def better_trained(
 
 def _alike(seen: Estimate, held_out: Estimate) -> bool:
     """Whether a network is as good on samples that were held out as on those it has seen."""
-    sign = 1 if seen.metric.higher_is_better else -1
-    gap = sign * (seen.metric.value - held_out.metric.value)
-    return gap <= 2 * math.hypot(seen.error, held_out.error)
+    return seen.metric.lead_over(held_out.metric) <= 2 * math.hypot(seen.error, held_out.error)

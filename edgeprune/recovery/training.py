@@ -83,23 +83,21 @@ def train(
     module.eval()
     for parameter in module.parameters():
         parameter.grad = None
-    return Tuned(copied, metric, tuple(state.history), (*state.notes, *told))
+    return Tuned(copied, metric, tuple(state.history), (*state.notes, *([told] if told else [])))
 
 
-def _settled(
-    start: nn.Module, module: nn.Module, state: State, data: Data
-) -> tuple[Metric, tuple[str, ...]]:
-    """Give `module` the weights to keep; their metric, and what there is to know about them."""
-    before = state.history[0].metric
-    if state.best is None:
-        module.load_state_dict(start.state_dict())
-        return before, ()
-    module.load_state_dict(state.best)
-    after = data_metric(data, state.best_value)
-    better, note = better_trained(start, module, data, (before, after))
-    if not better:
-        module.load_state_dict(start.state_dict())
-    return after if better else before, (note,) if note else ()
+def _settled(start: nn.Module, module: nn.Module, state: State, data: Data) -> tuple[Metric, str]:
+    """Give `module` the weights to keep; their metric, and what there is to know about them ("" for
+    what is ordinary)."""
+    before, told = state.history[0].metric, ""
+    if state.best is not None:
+        module.load_state_dict(state.best)
+        after = data_metric(data, state.best_value)
+        better, told = better_trained(start, module, data, (before, after))
+        if better:
+            return after, told
+    module.load_state_dict(start.state_dict())
+    return before, told
 
 
 class _Run:
